@@ -1,0 +1,16 @@
+"""Nodes of the pack. They declare inputs, convert them, and call `relax_memory`."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
+from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
+
+
+class RelaxForcingExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            RelaxForcingMemory,
+            RelaxForcingWindowMemory,
+            RelaxForcingSampler,
+            RelaxForcingSamplerSelect,
+        ]

@@ -1,0 +1,160 @@
+"""Nodes that give a MODEL its memory."""
+
+from comfy_api.latest import io
+
+from ..relax_memory.host.attention import with_memory
+from ..relax_memory.policies import RelaxedMemory, WindowMemory
+
+CATEGORY = "Relax Forcing"
+
+ROPE = io.Combo.Input(
+    "rope",
+    options=["hybrid", "absolute"],
+    default="hybrid",
+    advanced=True,
+    tooltip="Where remembered frames appear to lie in time. hybrid: just before the new frames, "
+    "which keeps any length stable. absolute: at their true distance, for comparison.",
+)
+
+
+class RelaxForcingMemory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RelaxForcingMemory",
+            display_name="Relax Forcing Memory",
+            category=CATEGORY,
+            description="Lets a causal Wan 2.1 model make videos of any length: it looks back at a "
+            "few chosen frames instead of all of them. The defaults are those of the paper.",
+            search_aliases=["long video", "kv cache", "self forcing", "causal", "infinite"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="A causal Wan 2.1 text-to-video model, LoRAs included."
+                ),
+                io.Int.Input(
+                    "sink_frames",
+                    default=2,
+                    min=0,
+                    max=64,
+                    tooltip="First frames of the video that are always remembered. They hold the "
+                    "look of the scene together; more make it steadier and stiller. One frame here "
+                    "is 4 frames of video.",
+                ),
+                io.Int.Input(
+                    "history_frames",
+                    default=1,
+                    min=0,
+                    max=64,
+                    tooltip="Frames chosen from the middle of the past, anew for every chunk. They "
+                    "carry how things move; 0 turns this off.",
+                ),
+                io.Int.Input(
+                    "tail_frames",
+                    default=1,
+                    min=0,
+                    max=64,
+                    tooltip="Newest frames that are always remembered. They make one chunk run "
+                    "smoothly into the next; more make motion calmer.",
+                ),
+                io.Int.Input(
+                    "history_candidates",
+                    default=4,
+                    min=0,
+                    max=64,
+                    advanced=True,
+                    tooltip="How many past moments are compared when the history is chosen. Not "
+                    "fewer than history_frames.",
+                ),
+                io.Float.Input(
+                    "redundancy_weight",
+                    default=2.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="How strongly the choice avoids moments that look like the newest "
+                    "frames. Higher gives more motion, 0 only looks for likeness with the start.",
+                ),
+                io.Int.Input(
+                    "reservoir_frames",
+                    default=120,
+                    min=2,
+                    max=100000,
+                    tooltip="How far back the history may reach, in frames of 4 video frames: 120 "
+                    "is 30 seconds at 16 fps. It costs memory, not speed.",
+                ),
+                ROPE,
+                io.Combo.Input(
+                    "reservoir_device",
+                    options=["auto", "gpu", "cpu"],
+                    default="auto",
+                    advanced=True,
+                    tooltip="Where remembered frames that are not in use are kept. Not in effect "
+                    "yet: they stay on the device of the model.",
+                ),
+                io.Combo.Input(
+                    "reservoir_dtype",
+                    options=["model", "fp8"],
+                    default="model",
+                    advanced=True,
+                    tooltip="Precision of remembered frames that are not in use. Not in effect "
+                    "yet: they keep the precision of the model.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    tooltip="The model with memory, for Relax Forcing Sampler. Other samplers run "
+                    "it as if it had none."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, reservoir_device, reservoir_dtype, **settings) -> io.NodeOutput:
+        return io.NodeOutput(with_memory(model, RelaxedMemory(**settings)))
+
+
+class RelaxForcingWindowMemory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RelaxForcingWindowMemory",
+            display_name="Relax Forcing Window Memory",
+            category=CATEGORY,
+            description="The plain alternative, for comparison: the model looks back at a sliding "
+            "window of the newest frames, and at the first ones if you like.",
+            search_aliases=["sliding window", "dense", "streaming"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="A causal Wan 2.1 text-to-video model, LoRAs included."
+                ),
+                io.Int.Input(
+                    "sink_frames",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="First frames of the video that are always remembered, on top of the "
+                    "window. They keep long videos from drifting away.",
+                ),
+                io.Int.Input(
+                    "window_frames",
+                    default=18,
+                    min=0,
+                    max=100000,
+                    tooltip="Newest frames that are remembered, each 4 frames of video; 18 and a "
+                    "chunk of 3 is what Self Forcing was trained on. 0 remembers everything, and "
+                    "gets slower and larger as the video grows.",
+                ),
+                ROPE,
+            ],
+            outputs=[
+                io.Model.Output(
+                    tooltip="The model with memory, for Relax Forcing Sampler. Other samplers run "
+                    "it as if it had none."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, **settings) -> io.NodeOutput:
+        return io.NodeOutput(with_memory(model, WindowMemory(**settings)))

@@ -1,0 +1,147 @@
+"""Nodes that make the video."""
+
+from comfy_api.latest import io
+
+from ..relax_memory.host.generate import Request, generate
+from ..relax_memory.host.sampler import MemorySampler
+from .memory import CATEGORY
+
+Trace = io.Custom("RELAX_TRACE")
+
+FRAMES_PER_CHUNK = io.Int.Input(
+    "frames_per_chunk",
+    default=3,
+    min=1,
+    max=64,
+    tooltip="Latent frames made together. It must match the checkpoint: 3 for chunk-wise models "
+    "(Self Forcing, CausVid), 1 for frame-wise ones.",
+)
+
+
+def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
+    """Required and optional inputs that every node which samples has, in the contract's order."""
+    required = [
+        io.Model.Input(
+            "model",
+            tooltip="A causal Wan 2.1 model, with or without a memory node. Without one, the "
+            "paper's memory settings are used.",
+        ),
+        io.Conditioning.Input("positive", tooltip="What the video shows."),
+        io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width in pixels."),
+        io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height in pixels."),
+        io.Int.Input(
+            "length",
+            default=957,
+            min=1,
+            max=1000001,
+            step=4,
+            tooltip="Length of the video in frames, the prefix included. 957 is 60 seconds at 16 "
+            "fps, 81 is 5. Longer costs time, not memory.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Another seed, another video. With the same seed a short video is the "
+            "beginning of the long one.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=4,
+            min=1,
+            max=100,
+            tooltip="Denoising steps for each chunk. Causal checkpoints are made for 4.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=1.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="How strongly the negative prompt pushes. Causal checkpoints are made for 1.0, "
+            "which is also twice as fast because the negative prompt is skipped.",
+        ),
+        FRAMES_PER_CHUNK,
+        io.Int.Input(
+            "batch_size",
+            default=1,
+            min=1,
+            max=64,
+            tooltip="How many videos to make at once. Each has its own memory.",
+        ),
+        io.Boolean.Input(
+            "autosave",
+            default=True,
+            tooltip="Save every finished chunk to disk. Not in effect yet.",
+        ),
+    ]
+    optional = [
+        io.Conditioning.Input(
+            "negative", optional=True, tooltip="What the video should not show; needs cfg above 1."
+        ),
+        io.Latent.Input(
+            "prefix",
+            optional=True,
+            tooltip="The video continues from these latents and contains them: one frame for image "
+            "to video, or a video to extend.",
+        ),
+        io.Sigmas.Input(
+            "sigmas",
+            optional=True,
+            tooltip="Your own noise schedule instead of the one made from steps.",
+        ),
+    ]
+    return required, optional
+
+
+class RelaxForcingSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        required, optional = sampling_inputs()
+        return io.Schema(
+            node_id="RelaxForcingSampler",
+            display_name="Relax Forcing Sampler",
+            category=CATEGORY,
+            description="Makes a video of any length chunk by chunk. Every chunk takes the same "
+            "time and memory, however long the video is.",
+            search_aliases=["long video", "self forcing", "causal", "autoregressive", "infinite"],
+            inputs=required + optional,
+            outputs=[
+                io.Latent.Output(tooltip="The whole video; decode it with the Wan 2.1 VAE."),
+                Trace.Output(
+                    display_name="trace",
+                    tooltip="What every chunk looked back at, for Relax Forcing Timeline.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, prefix=None, autosave=True, **inputs) -> io.NodeOutput:
+        latents, trace = generate(Request(prefix=prefix and prefix["samples"], **inputs))
+        return io.NodeOutput({"samples": latents}, trace)
+
+
+class RelaxForcingSamplerSelect(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RelaxForcingSamplerSelect",
+            display_name="Relax Forcing Sampler Select",
+            category=CATEGORY,
+            description="The chunk-by-chunk sampler for SamplerCustomAdvanced, with a MODEL that "
+            "has a memory node. It starts exactly like the host's Sampler AR Video.",
+            search_aliases=["sampler ar video", "self forcing"],
+            inputs=[FRAMES_PER_CHUNK],
+            outputs=[
+                io.Sampler.Output(
+                    tooltip="Connect it to SamplerCustomAdvanced, with the memory model in the "
+                    "guider."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames_per_chunk) -> io.NodeOutput:
+        return io.NodeOutput(MemorySampler(frames_per_chunk))

@@ -1,0 +1,142 @@
+"""Self-attention with memory, put into a Wan 2.1 model through the host's model patcher.
+
+Without a session in `transformer_options` the original runs, so a patched model under any ordinary
+sampler gives the same bits. Cross-attention, feed-forward, weights and offloading stay the host's.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import comfy.utils
+import torch
+from comfy.ldm.flux.math import apply_rope1
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.wan.ar_model import CausalWanModel
+from comfy.ldm.wan.model import WanModel
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..policies import Policy
+from .reserve import add_reservation
+from .session import SESSION, Session
+
+POLICY = "relax_forcing_policy"
+
+
+def with_memory(model: ModelPatcher, policy: Policy) -> ModelPatcher:
+    """A clone of `model` whose self-attention reads memory by `policy` during a rollout.
+
+    A model that has a memory already gets the new policy instead.
+
+    Raises:
+        ValueError: not a Wan 2.1 text-to-video model.
+    """
+    network = model.get_model_object("diffusion_model")
+    check_supported(network)
+    patched = model.clone()
+    for index in range(len(network.blocks)):
+        name = f"diffusion_model.blocks.{index}.self_attn.forward"
+        original = patched.get_model_object(name)
+        if not isinstance(original, MemoryAttention):
+            patched.add_object_patch(name, MemoryAttention(network, index, original))
+    patched.model_options["transformer_options"][POLICY] = policy
+    add_reservation(patched, policy)
+    return patched
+
+
+@contextmanager
+def attached(model: ModelPatcher, policy: Policy) -> Iterator[None]:
+    """Memory for the length of one run, for a loaded model without a memory node."""
+    patches = with_memory(model, policy).object_patches
+    names = [name for name, patch in patches.items() if isinstance(patch, MemoryAttention)]
+    originals = {name: comfy.utils.set_attr(model.model, name, patches[name]) for name in names}
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            comfy.utils.set_attr(model.model, name, original)
+
+
+def policy_of(model: ModelPatcher) -> Policy | None:
+    """The policy that a memory node gave this model."""
+    return model.model_options.get("transformer_options", {}).get(POLICY)
+
+
+def check_supported(network: torch.nn.Module) -> None:
+    """Raise ValueError unless `network` is a Wan 2.1 text-to-video transformer."""
+    kind = type(network).__name__
+    if type(network) not in (WanModel, CausalWanModel):
+        raise ValueError(
+            f"model is a {kind}, but Relax Forcing needs a Wan 2.1 text-to-video model: load a "
+            "Self Forcing, CausVid or Causal Forcing checkpoint."
+        )
+    if network.model_type != "t2v" or network.in_dim != 16:
+        raise ValueError(
+            f"model is a Wan {network.model_type} model with {network.in_dim} input channels, but "
+            "Relax Forcing needs Wan 2.1 text-to-video with 16: load a Self Forcing, CausVid or "
+            "Causal Forcing checkpoint."
+        )
+
+
+class MemoryAttention:
+    """Replaces the `forward` of one block's self-attention."""
+
+    def __init__(self, network: WanModel, layer: int, original: Callable[..., Tensor]) -> None:
+        self._network = network
+        self._layer = layer
+        self._original = original
+
+    def __call__(
+        self,
+        x: Tensor,
+        freqs: Tensor,
+        *args: object,
+        transformer_options: dict | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        """`x [B, L, dim]` to `[B, L, dim]`, as the host's `WanSelfAttention.forward`."""
+        options = transformer_options or {}
+        session: Session | None = options.get(SESSION)
+        if session is None:
+            return self._original(x, freqs, *args, transformer_options=options, **kwargs)
+        module = self._network.blocks[self._layer].self_attn
+        shape = (*x.shape[:2], module.num_heads, module.head_dim)
+        query = apply_rope1(module.norm_q(module.q(x)).view(shape), freqs)
+        raw_key = module.norm_k(module.k(x)).view(shape)
+        key = apply_rope1(raw_key, freqs)
+        value = module.v(x).view(shape)
+        out = self._attend(session, options, query, key, raw_key, value)
+        for patch in options.get("patches", {}).get("attn1_patch", ()):
+            out = patch({"x": out, "q": query, "k": key, "transformer_options": options})
+        return module.o(out)
+
+    def _attend(
+        self,
+        session: Session,
+        options: dict,
+        query: Tensor,
+        key: Tensor,
+        raw_key: Tensor,
+        value: Tensor,
+    ) -> Tensor:
+        outputs = []
+        for stream, rows in session.streams(len(query), options):
+            memory = session.memory(
+                stream,
+                rows=rows.stop - rows.start,
+                model=self._network,
+                transformer_options=options,
+            )
+            keys, values = memory.read(session.chunk, self._layer, key[rows], value[rows])
+            outputs.append(
+                optimized_attention(
+                    query[rows].flatten(2),
+                    keys.flatten(2),
+                    values.flatten(2),
+                    heads=query.shape[2],
+                    transformer_options=options,
+                )
+            )
+            if session.clean:
+                memory.commit(session.chunk, self._layer, raw_key[rows], value[rows])
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)

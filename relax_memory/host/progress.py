@@ -1,0 +1,63 @@
+"""Progress, time left and previews of a rollout in the host's own widgets."""
+
+import time
+
+import comfy.utils
+import latent_preview
+from comfy.model_patcher import ModelPatcher
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+from torch import Tensor
+
+from ..plan import Plan
+
+STILL_PREVIEWERS = (latent_preview.Latent2RGBPreviewer, latent_preview.TAESDPreviewerImpl)
+
+
+class Progress:
+    """A sampling callback: counts chunks x steps, tells the time left, shows the running chunk."""
+
+    def __init__(self, model: ModelPatcher, plan: Plan, *, steps: int) -> None:
+        self._plan = plan
+        self._steps = steps
+        self._first_chunk = plan.chunk_of(plan.prefix_frames)
+        self._chunks = plan.chunk_count - self._first_chunk
+        self._bar = comfy.utils.ProgressBar(self._chunks * steps)
+        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._start = time.perf_counter()
+
+    def __call__(self, step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
+        """`x0` is the whole planned video `[1, C, T, H, W]`; `step` counts over all chunks."""
+        done = step + 1
+        self._bar.update_absolute(done, total_steps, self._preview(step // self._steps, x0))
+        self._tell(done, total_steps)
+
+    def _preview(self, chunk: int, x0: Tensor) -> tuple | None:
+        if self._previewer is None:
+            return None
+        if isinstance(self._previewer, STILL_PREVIEWERS):
+            # They show the first frame they get; others animate the whole video.
+            x0 = x0[:, :, self._plan.chunk(self._first_chunk + chunk).first_frame :]
+        return self._previewer.decode_latent_to_preview_image("JPEG", x0)
+
+    def _tell(self, done: int, total: int) -> None:
+        where = get_executing_context()
+        if where is None or PromptServer.instance is None:
+            return
+        chunk, step = divmod(done - 1, self._steps)
+        left = (time.perf_counter() - self._start) / done * (total - done)
+        PromptServer.instance.send_progress_text(
+            f"Chunk {chunk + 1} of {self._chunks}, step {step + 1} of {self._steps}, "
+            f"{duration(left)} left",
+            where.node_id,
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that a person reads at a glance: "42 s", "3 min 10 s", "2 h 5 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -1,0 +1,168 @@
+"""What every chunk of a rollout may read, and how long each frame must be kept.
+
+Candidates depend on counts, never on content, so all of this is known before the first chunk.
+Pure integers; knows no tensors. Implements "liveness", section 3.1 of the design.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .policies import Policy
+from .roles import Roles
+
+NEVER = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Latent frames that are denoised together, or `given` and only remembered."""
+
+    index: int
+    first_frame: int
+    length_frames: int
+    given: bool
+    roles: Roles
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        return tuple(range(self.first_frame, self.first_frame + self.length_frames))
+
+
+class Plan:
+    """The chunks of a rollout and the last reader of each frame.
+
+    A prefix of `P` frames is one chunk of `P mod n` frames (if any) and then chunks of `n`. With
+    `total_frames` None the rollout is open-ended: ask for chunks as long as you like.
+
+    Args:
+        total_frames: latent frames of the whole video, prefix included.
+        chunk_frames: latent frames generated together, `n`.
+        prefix_frames: latent frames given at the beginning.
+        whole_chunks: make the last chunk whole (and the video longer) instead of cutting it.
+
+    Raises:
+        ValueError: sizes out of range, or a policy that cannot serve such chunks.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        total_frames: int | None,
+        chunk_frames: int,
+        prefix_frames: int = 0,
+        whole_chunks: bool = True,
+    ) -> None:
+        if chunk_frames < 1:
+            raise ValueError(f"frames_per_chunk is {chunk_frames}: use 1 or more.")
+        if total_frames is not None and total_frames <= prefix_frames:
+            raise ValueError(
+                f"The video is planned with {total_frames} latent frames, but its prefix already "
+                f"has {prefix_frames}: ask for a longer video or give a shorter prefix."
+            )
+        self.policy = policy
+        self.chunk_frames = chunk_frames
+        self.prefix_frames = prefix_frames
+        self.total_frames = total_frames
+        self._remainder_frames = prefix_frames % chunk_frames
+        self._cut_frames = total_frames if total_frames is not None and not whole_chunks else None
+        self._last_reader: dict[int, int] = {}
+        self._scanned_chunks = 0
+        policy.roles(prefix_frames, chunk_frames)
+
+    @property
+    def chunk_count(self) -> int | None:
+        """Chunks of the rollout, given ones included; None when it is open-ended."""
+        return None if self.total_frames is None else self.chunk_of(self.total_frames - 1) + 1
+
+    def chunk_of(self, frame: int) -> int:
+        """Index of the chunk that holds `frame`."""
+        return (frame - self._remainder_frames) // self.chunk_frames + self._shift
+
+    @property
+    def _shift(self) -> int:
+        return 1 if self._remainder_frames else 0
+
+    def chunk(self, index: int) -> Chunk:
+        """The chunk `index`, counted from the beginning of the video."""
+        if index == 0 and self._remainder_frames:
+            first, length = 0, self._remainder_frames
+        else:
+            first = self._remainder_frames + (index - self._shift) * self.chunk_frames
+            length = self.chunk_frames
+        if self._cut_frames is not None:
+            length = min(length, self._cut_frames - first)
+        return Chunk(
+            index=index,
+            first_frame=first,
+            length_frames=length,
+            given=first < self.prefix_frames,
+            roles=self.policy.roles(first, length),
+        )
+
+    def __iter__(self) -> Iterator[Chunk]:
+        indices = itertools.count() if self.chunk_count is None else range(self.chunk_count)
+        return map(self.chunk, indices)
+
+    def has_chunk(self, index: int) -> bool:
+        return self.chunk_count is None or index < self.chunk_count
+
+    def last_reader(self, frame: int) -> int:
+        """Index of the last chunk that may read `frame`, or `NEVER`.
+
+        For an open-ended rollout: as far as the policy reaches from the chunk of `frame`; a sink,
+        which is always read, gets a later answer each time it is asked after more chunks.
+        """
+        self._scan(self.chunk_of(frame) + self._lookahead_chunks)
+        return self._last_reader.get(frame, NEVER)
+
+    def peak_frames(self, ahead_chunks: int) -> int:
+        """The most frames that are kept at once, when chunk `c` still keeps those that `c + ahead`
+        or a later chunk may read.
+
+        `ahead_chunks` 0: past frames that are live while a chunk is made. `ahead_chunks` 2: frames
+        that need storage after a chunk is committed, because the memory of the next chunk goes
+        straight to where attention reads it.
+        """
+        if self.chunk_count is None:
+            return self._steady_state().peak_frames(ahead_chunks)
+        self._scan(self.chunk_count - 1)
+        change: Counter[int] = Counter()
+        for frame, last in self._last_reader.items():
+            first = self.chunk_of(frame) + (ahead_chunks == 0)
+            if last - ahead_chunks >= first:
+                change[first] += 1
+                change[last - ahead_chunks + 1] -= 1
+        return max(itertools.accumulate(change[i] for i in range(self.chunk_count + 1)))
+
+    @property
+    def buffer_frames(self) -> int:
+        """The most frames that attention reads at once, the chunk's own included."""
+        plan = self._steady_state() if self.chunk_count is None else self
+        return max(c.roles.attended_frames + c.length_frames for c in plan)
+
+    def _steady_state(self) -> "Plan":
+        """A finite plan long enough to reach the peak of an open-ended one."""
+        if self.policy.reach_frames is None:
+            raise ValueError("An unlimited window without an end needs unlimited memory.")
+        return Plan(
+            self.policy,
+            total_frames=self.prefix_frames + 3 * self.policy.reach_frames + 3 * self.chunk_frames,
+            chunk_frames=self.chunk_frames,
+            prefix_frames=self.prefix_frames,
+        )
+
+    @property
+    def _lookahead_chunks(self) -> int:
+        reach = self.policy.reach_frames
+        return 2 if reach is None else math.ceil(reach / self.chunk_frames) + 2
+
+    def _scan(self, until_chunk: int) -> None:
+        if self.chunk_count is not None:
+            until_chunk = self.chunk_count - 1
+        for index in range(self._scanned_chunks, until_chunk + 1):
+            self._last_reader.update(dict.fromkeys(self.chunk(index).roles.readable, index))
+        self._scanned_chunks = max(self._scanned_chunks, until_chunk + 1)

@@ -1,0 +1,66 @@
+"""Small real Wan 2.1 models with weights from a fixed seed, loaded by the host's own loader.
+
+The host must be importable; a missing host is an error here, never a reason to skip.
+"""
+
+import asyncio
+import functools
+
+import comfy.options  # noqa: F401  (first, as in the host's own start)
+import torch
+from comfy.cli_args import args
+
+args.cpu = True
+
+import comfy.ops  # noqa: E402
+import comfy.sd  # noqa: E402
+import nodes as host_nodes  # noqa: E402
+from comfy.ldm.wan.model import WanModel  # noqa: E402
+from conftest import ROOT  # noqa: E402
+
+TEXT_DIM = 4096
+CAUSAL_METADATA = {"config": '{"transformer": {"causal_ar": true}}'}
+
+
+@functools.cache
+def pack() -> dict:
+    """Node classes of this pack by node id, loaded by the host's loader as a user's host loads them."""
+    assert asyncio.run(host_nodes.load_custom_node(str(ROOT))), "the host could not load the pack"
+    return {k: v for k, v in host_nodes.NODE_CLASS_MAPPINGS.items() if k.startswith("RelaxForcing")}
+
+
+def node(node_id: str, **inputs):
+    """Run one node of the pack as the host does and return its output tuple."""
+    cls = pack()[node_id]
+    return cls.EXECUTE_NORMALIZED(**inputs).result
+
+
+def state_dict(dim: int = 256, layers: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random weights in the Wan 2.1 text-to-video key layout; heads are 128 wide, so dim = 128 heads."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        shape = {"dim": dim, "ffn_dim": 2 * dim, "num_heads": dim // 128, "num_layers": layers}
+        model = WanModel(operations=comfy.ops.manual_cast, dtype=torch.float32, **shape)
+        weights = {}
+        for name, weight in model.state_dict().items():
+            scale = weight.shape[1:].numel() ** -0.5 if weight.ndim > 1 else 0.1
+            weights[name] = torch.randn(weight.shape) * scale + ("norm" in name) * (
+                "weight" in name
+            )
+        return weights
+
+
+@functools.cache
+def model(kind: str = "wan", dim: int = 256, layers: int = 3, seed: int = 0):
+    """A host ModelPatcher in float32: `wan` is the stock WanModel, `causal` the host's CausalWanModel."""
+    return comfy.sd.load_diffusion_model_state_dict(
+        state_dict(dim, layers, seed),
+        model_options={"dtype": torch.float32},
+        metadata=CAUSAL_METADATA if kind == "causal" else None,
+    )
+
+
+def conditioning(seed: int, tokens: int = 8, batch: int = 1) -> list:
+    """Conditioning as CLIPTextEncode gives it: `[[embeddings [B, L, 4096], options]]`."""
+    generator = torch.Generator().manual_seed(seed)
+    return [[torch.randn(batch, tokens, TEXT_DIM, generator=generator), {}]]
