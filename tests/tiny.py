@@ -6,7 +6,7 @@ The host must be importable; a missing host is an error here, never a reason to 
 import asyncio
 import functools
 
-import comfy.options  # noqa: F401  (first, as in the host's own start)
+import comfy.options
 import torch
 from comfy.cli_args import args
 
@@ -26,7 +26,8 @@ CAUSAL_METADATA = {"config": '{"transformer": {"causal_ar": true}}'}
 def pack() -> dict:
     """Node classes of this pack by node id, loaded by the host's loader as a user's host loads them."""
     assert asyncio.run(host_nodes.load_custom_node(str(ROOT))), "the host could not load the pack"
-    return {k: v for k, v in host_nodes.NODE_CLASS_MAPPINGS.items() if k.startswith("RelaxForcing")}
+    classes = host_nodes.NODE_CLASS_MAPPINGS
+    return {name: cls for name, cls in classes.items() if name.startswith("RelaxForcing")}
 
 
 def node(node_id: str, **inputs):
@@ -36,7 +37,7 @@ def node(node_id: str, **inputs):
 
 
 def state_dict(dim: int = 256, layers: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random weights in the Wan 2.1 text-to-video key layout; heads are 128 wide, so dim = 128 heads."""
+    """Random weights in the Wan 2.1 text-to-video key layout; each head is 128 wide."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         shape = {"dim": dim, "ffn_dim": 2 * dim, "num_heads": dim // 128, "num_layers": layers}
@@ -52,7 +53,7 @@ def state_dict(dim: int = 256, layers: int = 3, seed: int = 0) -> dict[str, torc
 
 @functools.cache
 def model(kind: str = "wan", dim: int = 256, layers: int = 3, seed: int = 0):
-    """A host ModelPatcher in float32: `wan` is the stock WanModel, `causal` the host's CausalWanModel."""
+    """A host ModelPatcher in float32 of the stock WanModel or the host's CausalWanModel."""
     return comfy.sd.load_diffusion_model_state_dict(
         state_dict(dim, layers, seed),
         model_options={"dtype": torch.float32},
