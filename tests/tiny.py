@@ -24,7 +24,7 @@ CAUSAL_METADATA = {"config": '{"transformer": {"causal_ar": true}}'}
 
 @functools.cache
 def pack() -> dict:
-    """Node classes of this pack by node id, loaded by the host's loader as a user's host loads them."""
+    """Node classes of this pack by node id, loaded as a user's host loads them."""
     assert asyncio.run(host_nodes.load_custom_node(str(ROOT))), "the host could not load the pack"
     classes = host_nodes.NODE_CLASS_MAPPINGS
     return {name: cls for name, cls in classes.items() if name.startswith("RelaxForcing")}
