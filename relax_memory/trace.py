@@ -74,6 +74,8 @@ class Trace:
     def __post_init__(self) -> None:
         if not 0 < self.fps < float("inf"):
             raise ValueError(f"fps must be above 0, got {self.fps}")
+        if self.chunks and not self.rows:
+            raise ValueError("a trace with chunks needs one row or more, got none")
         first_frame = 0
         for index, chunk in enumerate(self.chunks):
             if (chunk.index, chunk.frames[0]) != (index, first_frame):

@@ -1,0 +1,197 @@
+"""The timeline shows each role where it belongs, at any length, and never fails on odd data."""
+
+import dataclasses
+import math
+import random
+
+import numpy as np
+import pytest
+
+from relax_memory import chart, lanes, timeline
+from relax_memory.plan import Plan
+from relax_memory.policies import RelaxedMemory, WindowMemory
+from relax_memory.timeline import draw_plan, draw_timeline
+from relax_memory.trace import ChunkTrace, Trace
+
+
+def plan(chunks=80, *, policy=None, prefix_frames=0, chunk_frames=3):
+    total_frames = prefix_frames + chunks * chunk_frames
+    sizes = {"chunk_frames": chunk_frames, "prefix_frames": prefix_frames}
+    return Plan(policy or RelaxedMemory(), total_frames=total_frames, **sizes)
+
+
+def trace_of(plan, *, rows=1, score=None, seconds=2.5):
+    """A trace in which scores are random or all the same."""
+    dice = random.Random(0)
+    chunks = []
+    for chunk in plan:
+        roles, history, scores = chunk.roles, [], []
+        for _ in range(rows):
+            row = [dice.gauss(-1, 0.3) if score is None else score for _ in roles.candidates]
+            best = sorted(roles.candidates, key=dict(zip(roles.candidates, row)).get)  # noqa: B905
+            history.append(tuple(sorted(best[len(best) - roles.history_frames :])))
+            scores.append(tuple(row) if roles.has_choice else ())
+        chunks.append(
+            ChunkTrace(
+                index=chunk.index,
+                frames=chunk.frames,
+                given=chunk.given,
+                sink=roles.sink,
+                candidates=roles.candidates,
+                tail=roles.tail,
+                history=tuple(history),
+                scores=tuple(scores),
+                seconds=seconds,
+            )
+        )
+    return Trace(chunks=tuple(chunks), rows=tuple(f"positive {row}" for row in range(rows)))
+
+
+def choose(trace, index, rank):
+    """The trace with the candidate `rank` as the history of one chunk."""
+    chunk = trace.chunks[index]
+    chunk = dataclasses.replace(chunk, history=((chunk.candidates[rank],),))
+    chunks = (*trace.chunks[:index], chunk, *trace.chunks[index + 1 :])
+    return dataclasses.replace(trace, chunks=chunks)
+
+
+def has(picture, colour):
+    return (picture == colour).all(-1).any()
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        trace_of(plan(1)),
+        trace_of(plan(1, chunk_frames=1), seconds=0.0),
+        trace_of(plan(7)),
+        trace_of(plan(240, chunk_frames=1)),
+        trace_of(plan(), score=0.5),
+        trace_of(plan(), score=math.inf),
+        trace_of(plan(), rows=2),
+        trace_of(plan(), rows=7),
+        trace_of(plan(5, prefix_frames=1)),
+        trace_of(plan(40, prefix_frames=22)),
+        trace_of(plan(policy=WindowMemory(sink_frames=1))),
+        trace_of(plan(policy=WindowMemory(window_frames=0))),
+        trace_of(plan(policy=RelaxedMemory(sink_frames=0, history_frames=0, tail_frames=0))),
+        trace_of(plan(policy=RelaxedMemory(history_frames=4, tail_frames=9))),
+        trace_of(plan(policy=RelaxedMemory(history_candidates=40))),
+    ],
+    ids=lambda trace: f"{len(trace.chunks)}-chunks",
+)
+def test_every_trace_is_a_picture_of_one_width(trace):
+    picture = draw_timeline(trace)
+    assert picture.dtype == np.uint8
+    assert picture.shape[1:] == (chart.WIDTH, 3)
+    assert picture[-1].min() == 255, "nothing is cut off at the lower edge"
+    assert picture[:, -8:].min() == 255, "nothing is cut off at the right edge"
+    assert picture[:, :8].min() == 255, "nothing is cut off at the left edge"
+
+
+def test_the_picture_is_as_large_for_800_chunks_as_for_80():
+    assert draw_timeline(trace_of(plan(800))).shape == draw_timeline(trace_of(plan(80))).shape
+
+
+def test_one_choice_among_800_chunks_can_be_seen():
+    trace = trace_of(plan(800), score=-1.0)
+    changed = draw_timeline(choose(trace, 500, 0)) != draw_timeline(choose(trace, 500, 3))
+    rows, columns = np.nonzero(changed[:, : chart.LEFT + chart.PLOT].any(-1))
+    assert len(set(columns)) >= 2
+    assert np.ptp(columns) <= 3
+    middle = (columns.min() + columns.max()) / 2 - chart.LEFT
+    assert middle / chart.PLOT == pytest.approx(500.5 / 800, abs=0.001)
+    assert np.ptp(rows) > 300, "two lanes change, far apart"
+
+
+def test_every_role_has_its_colour():
+    picture = draw_timeline(trace_of(plan(40, prefix_frames=22)))
+    for colour in (timeline.GIVEN, timeline.NOW, timeline.SINK, lanes.TAIL, lanes.HISTORY):
+        assert has(picture, colour)
+
+
+def test_a_window_has_no_history_and_no_sinks():
+    picture = draw_timeline(trace_of(plan(policy=WindowMemory())))
+    assert has(picture, lanes.TAIL)
+    assert not has(picture, lanes.HISTORY)
+    assert not has(picture, timeline.SINK)
+
+
+def test_history_is_thick_and_other_candidates_are_thin():
+    trace = choose(trace_of(plan(80), score=-1.0), 79, 1)
+    page = chart.Chart(240, 16.0)
+    strip = lanes.Lanes(height=480, oldest=58).strip(
+        page, trace, 0, scores=lanes.ScoreColours.of(trace)
+    )
+    drawn = (strip[:, 239] == lanes.SCORES[22]).all(-1)
+    edges = np.flatnonzero(np.diff(drawn.astype(int)))
+    tops, thickness = edges[::2], np.diff(edges)[::2]
+    assert list(thickness) == [lanes.THIN, lanes.THIN, lanes.THICK, lanes.THIN]
+    ages = (tops + thickness / 2 - 7) / (480 - 14) * 57 + 1
+    assert ages == pytest.approx([16, 30, 44, 58], abs=0.3)
+
+
+def test_shares_count_the_chunks_whose_lanes_are_level():
+    trace = choose(trace_of(plan(80), score=-1.0), 79, 0)
+    page = chart.Chart(240, 16.0)
+    tail, *history = timeline._lane_labels(page, trace.chunks, 0)
+    assert tail == (1.0, "tail: 1 frame", lanes.TAIL)
+    level = sum(timeline._ages(chunk) == (58, 44, 30, 16) for chunk in trace.chunks)
+    assert [label[1] for label in history] == [
+        f"14.5 s (58 frames) ago, read {1 / level:.0%}",
+        "11 s (44 frames) ago, read 0%",
+        "7.5 s (30 frames) ago, read 0%",
+        f"4 s (16 frames) ago, read {(level - 1) / level:.0%}",
+    ]
+    short = trace_of(plan(7))
+    *_, label = timeline._lane_labels(page, short.chunks, 0)
+    assert label[1] == "1 s (4 frames) ago", "no share of a single chunk"
+
+
+def test_a_high_score_is_dark_and_a_missing_one_is_grey():
+    colours = lanes.ScoreColours(-2.0, 1.0)
+    assert [sum(colours(score)) for score in (-2.0, -1.0, 0.0, 1.0)] == sorted(
+        (sum(colours(score)) for score in (-2.0, -1.0, 0.0, 1.0)), reverse=True
+    )
+    assert colours(math.nan) == lanes.NO_SCORE
+    assert has(draw_timeline(trace_of(plan(), score=math.nan)), lanes.NO_SCORE)
+
+
+def test_rows_beyond_the_fourth_add_no_height():
+    four, seven = (draw_timeline(trace_of(plan(12), rows=rows)) for rows in (4, 7))
+    assert four.shape == seven.shape
+
+
+def test_the_plan_shows_candidates_and_no_choice():
+    picture = draw_plan(plan(80))
+    assert picture.shape[1:] == (chart.WIDTH, 3)
+    assert has(picture, lanes.HISTORY)
+    assert not has(picture, lanes.SCORES[-1])
+
+
+def test_a_trace_without_chunks_is_refused():
+    with pytest.raises(ValueError, match="no chunks"):
+        draw_timeline(Trace(chunks=(), rows=()))
+
+
+@pytest.mark.parametrize("span", [0.06, 0.6, 5.1, 59.8, 599.8, 3600.0, 62_500.0])
+def test_moments_are_round_few_and_inside(span):
+    moments = chart.ticks(span, 12, least=0.25)
+    assert moments[0] == 0
+    assert len(moments) <= 13
+    assert max(moments) <= span
+
+
+def test_times_read_as_in_a_player():
+    assert [chart.clock(seconds) for seconds in (0, 9, 600, 3723)] == [
+        "0:00",
+        "0:09",
+        "10:00",
+        "1:02:03",
+    ]
+    assert [chart.duration(seconds) for seconds in (7.5, 14.75, 119, 600)] == [
+        "7.5 s",
+        "14.75 s",
+        "119 s",
+        "10:00",
+    ]
