@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
 from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
+from .timeline import RelaxForcingTimeline
 
 
 class RelaxForcingExtension(ComfyExtension):
@@ -13,4 +14,5 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingWindowMemory,
             RelaxForcingSampler,
             RelaxForcingSamplerSelect,
+            RelaxForcingTimeline,
         ]
