@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .load_model import RelaxForcingLoadModel
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
 from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
 from .timeline import RelaxForcingTimeline
@@ -10,6 +11,7 @@ from .timeline import RelaxForcingTimeline
 class RelaxForcingExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
+            RelaxForcingLoadModel,
             RelaxForcingMemory,
             RelaxForcingWindowMemory,
             RelaxForcingSampler,

@@ -1,0 +1,151 @@
+"""Loads a Wan 2.1 text-to-video model from the files that people have.
+
+Finds the weights in the file, gives them the host's key layout and lets the host build the model.
+Reads weights only: nothing that a file contains is run. Knows no memory and no policy.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+
+import comfy.model_detection
+import comfy.ops
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy.ldm.wan.model import WanModel
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from .identify import TEXT_TO_VIDEO, looks_like
+from .weights import pick, read
+
+FOLDER = "diffusion_models"
+WEIGHT_DTYPES = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+
+logger = logging.getLogger(__name__)
+
+
+def model_names() -> list[str]:
+    """Files in the host's folders for diffusion models, `.pt` among them."""
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def model_path(model_name: str) -> str:
+    """Where a file of `model_names` lies.
+
+    Raises:
+        ValueError: the host does not list such a file, whatever else the name may point to.
+    """
+    path = folder_paths.get_full_path(FOLDER, model_name) if model_name in model_names() else None
+    if path is None:
+        folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
+        raise ValueError(
+            f"model_name '{model_name}' is not among the host's diffusion models: put the file "
+            f"into {folders}, then refresh the node list and choose it."
+        )
+    return path
+
+
+def load_checkpoint(
+    path: str,
+    *,
+    checkpoint_key: str = "auto",
+    weight_dtype: str = "default",
+    shift: float = 5.0,
+    disable_dynamic: bool = False,
+) -> ModelPatcher:
+    """A Wan 2.1 text-to-video model as the host's loader gives it, with `shift` set.
+
+    Args:
+        path: a `.safetensors` file, or a pickle of plain weights such as `.pt`.
+        checkpoint_key: one of `CHECKPOINT_KEYS`.
+        weight_dtype: a key of `WEIGHT_DTYPES`.
+        shift: of the sigma schedule, set through the model patcher.
+        disable_dynamic: asked for by the host when it loads the file anew for a clone.
+
+    Raises:
+        ValueError: the file cannot be read as weights, lacks the key or some weights, or holds
+            anything else; the message says what.
+    """
+    file = os.path.basename(path)
+    tensors, metadata = read(path)
+    # Quantised layers are listed under the names of the file, so this comes before renaming.
+    tensors, metadata = comfy.utils.convert_old_quants(tensors, metadata=metadata)
+    metadata = {key: value for key, value in metadata.items() if key != "_quantization_metadata"}
+    weights = pick(tensors, checkpoint_key, file)
+    del tensors  # a training file holds several models
+    kind = looks_like(weights, metadata)
+    if kind != TEXT_TO_VIDEO:
+        raise ValueError(
+            f"model_name '{file}' looks like {kind}, but Relax Forcing needs {TEXT_TO_VIDEO}: "
+            "choose a Self Forcing, CausVid or Causal Forcing checkpoint."
+        )
+    model = comfy.sd.load_diffusion_model_state_dict(
+        _complete(weights, metadata, file),
+        model_options=dict(WEIGHT_DTYPES[weight_dtype]),
+        metadata=metadata,
+        disable_dynamic=disable_dynamic,
+    )
+    _set_shift(model, shift)
+    settings = {"checkpoint_key": checkpoint_key, "weight_dtype": weight_dtype, "shift": shift}
+    model.cached_patcher_init = (partial(load_checkpoint, path, **settings), ())
+    return model
+
+
+def _complete(
+    weights: dict[str, Tensor], metadata: Mapping[str, str], file: str
+) -> dict[str, Tensor]:
+    """The weights that the model has a place for; ValueError if any of its own is missing."""
+    config = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
+    shape = config.unet_config
+    network = WanModel(**shape, device="meta", operations=comfy.ops.disable_weight_init)
+    expected = network.state_dict()
+    modules = {name.rpartition(".")[0] for name in expected} - {""}
+    known = {
+        name: tensor
+        for name, tensor in weights.items()
+        if name.rpartition(".")[0] in modules or name == "scaled_fp8"
+    }
+    missing = [name for name in expected if name not in known]
+    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    if len(blocks) > shape["num_layers"]:  # the host counts blocks up to the first gap
+        missing.append(f"all of blocks.{shape['num_layers']}")
+    if missing:
+        raise ValueError(
+            f"model_name '{file}' lacks weights of {TEXT_TO_VIDEO} ({_some(missing)}): it is one "
+            "part of a split model or was saved unfinished, so use the whole model in one file."
+        )
+    if config.quant_config is None and "scaled_fp8" not in weights:  # those pack their weights
+        _check_shapes(weights, expected, file)
+    if ignored := [name for name in weights if name not in known]:
+        logger.warning("%s: ignored what is not the model's (%s)", file, _some(ignored))
+    return known
+
+
+def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise ValueError(
+                f"model_name '{file}' has {name} in shape {tuple(weights[name].shape)}, but "
+                f"{TEXT_TO_VIDEO} has {tuple(tensor.shape)}: the file was saved in another layout "
+                "(training shards, for instance), so use one repackaged for ComfyUI."
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _set_shift(model: ModelPatcher, shift: float) -> None:
+    original = model.get_model_object("model_sampling")
+    sampling = type(original)(model.model.model_config)
+    sampling.set_parameters(shift=shift, multiplier=original.multiplier)
+    model.add_object_patch("model_sampling", sampling)
