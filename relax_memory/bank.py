@@ -8,20 +8,34 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .lane import Arrival, Lane
+from .storage import Packed, pack, unpack
+
+Pair = tuple[Tensor, Tensor]
+
 
 class Bank:
     """Slots for `capacity_frames` frames in each of `layers` layers.
 
     A frame has the same slot in every layer. Memory is allocated when a layer first stores
     something, and never again.
+
+    Args:
+        dtype: "model" or "fp8", see `storage`.
+        lane: stores in host memory through this lane; None: on the device of the keys.
     """
 
-    def __init__(self, *, layers: int, capacity_frames: int) -> None:
+    def __init__(
+        self, *, layers: int, capacity_frames: int, dtype: str = "model", lane: Lane | None = None
+    ) -> None:
         self._free = list(reversed(range(capacity_frames)))
         self._capacity_frames = capacity_frames
+        self._dtype = dtype
+        self._lane = lane
         self._slots: dict[int, int] = {}
-        self._keys: list[Tensor | None] = [None] * layers
-        self._values: list[Tensor | None] = [None] * layers
+        self._layers: list[list[Tensor] | None] = [None] * layers
+        self._arriving: dict[tuple[int, int], list[Arrival]] = {}
+        self._model_dtype = torch.float32
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -31,8 +45,8 @@ class Bank:
     @property
     def bytes(self) -> int:
         """Bytes allocated for keys and values."""
-        tensors = [t for t in (*self._keys, *self._values) if t is not None]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        tensors = [tensor for layer in self._layers if layer is not None for tensor in layer]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def keep(self, frames: Iterable[int]) -> None:
         """Hold a slot for exactly these frames: others are forgotten, new ones await `store`.
@@ -50,27 +64,52 @@ class Bank:
                 )
             self._slots[frame] = self._free.pop()
 
-    def store(self, layer: int, frame: int, keys: Tensor, values: Tensor) -> None:
-        """Copy one frame's un-rotated keys and values into its slot: `[B, tokens, heads, D]`."""
-        stored_keys, stored_values = self._layer(layer, keys)
-        slot = self._slots[frame]
-        stored_keys[slot].copy_(keys)
-        stored_values[slot].copy_(values)
-
     def slot(self, frame: int) -> int | None:
         """The slot that holds `frame`, or None."""
         return self._slots.get(frame)
 
-    def load(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """Views of the un-rotated keys and values `[B, tokens, heads, head_dim]` in a slot.
+    def store(self, layer: int, frame: int, keys: Tensor, values: Tensor) -> None:
+        """Copy one frame's un-rotated keys and values into its slot: `[B, tokens, heads, D]`."""
+        parts = [
+            part
+            for tensor in (keys, values)
+            for part in pack(tensor, self._dtype)
+            if part is not None
+        ]
+        self._model_dtype = keys.dtype
+        if self._layers[layer] is None:
+            self._layers[layer] = [self._empty(part) for part in parts]
+        for stored, part in zip(self._layers[layer], parts, strict=True):
+            target = stored[self._slots[frame]]
+            if self._lane is None:
+                target.copy_(part)
+            else:
+                self._lane.send(part, target)
+
+    def fetch(self, layer: int, slot: int) -> None:
+        """Start bringing a slot's content to the device, if it lies elsewhere."""
+        if self._lane is not None and (layer, slot) not in self._arriving:
+            parts = [stored[slot] for stored in self._layers[layer]]
+            self._arriving[layer, slot] = [self._lane.fetch(part) for part in parts]
+
+    def load(self, layer: int, slot: int) -> Pair:
+        """Un-rotated keys and values `[B, tokens, heads, head_dim]` of a slot, on the device.
 
         A slot that `keep` took from a frame still holds it until `store` fills it anew.
         """
-        return self._keys[layer][slot], self._values[layer][slot]
+        self.fetch(layer, slot)
+        if self._lane is None:
+            parts = [stored[slot] for stored in self._layers[layer]]
+        else:
+            parts = [arrival.tensor() for arrival in self._arriving.pop((layer, slot))]
+        half = len(parts) // 2
+        return (
+            unpack(Packed(*parts[:half]), self._model_dtype),
+            unpack(Packed(*parts[half:]), self._model_dtype),
+        )
 
-    def _layer(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        if self._keys[layer] is None:
-            shape = (self._capacity_frames, *like.shape)
-            self._keys[layer] = torch.empty(shape, dtype=like.dtype, device=like.device)
-            self._values[layer] = torch.empty_like(self._keys[layer])
-        return self._keys[layer], self._values[layer]
+    def _empty(self, part: Tensor) -> Tensor:
+        shape = (self._capacity_frames, *part.shape)
+        if self._lane is None:
+            return part.new_empty(shape)
+        return self._lane.empty(shape, part.dtype)

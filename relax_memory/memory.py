@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .bank import Bank
 from .buffer import KeyValueBuffer
+from .lane import Lane
 from .plan import Chunk, Plan
 from .rope import memory_times
 from .scoring import choose_history, frame_means, relaxation_scores
@@ -37,6 +38,7 @@ class Move:
     position: int
     frame: int
     time: int
+    bank: Bank
     slot: int | None
     rows: slice | list[int]
 
@@ -49,12 +51,28 @@ class Memory:
         layers: number of transformer blocks.
         rows: samples in this stream.
         rotate: `(keys [B, tokens, heads, head_dim] of one frame, time) -> rotated keys`.
+        dtype: precision of stored history candidates, see `storage`.
+        lane: stores in host memory through this lane; None: on the device of the model.
     """
 
-    def __init__(self, plan: Plan, *, layers: int, rows: int, rotate: Rotate) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        layers: int,
+        rows: int,
+        rotate: Rotate,
+        dtype: str = "model",
+        lane: Lane | None = None,
+    ) -> None:
+        def bank(dtype: str, exact: bool) -> Bank:
+            frames = plan.peak_frames(ahead_chunks=2, exact=exact)
+            return Bank(layers=layers, capacity_frames=frames, dtype=dtype, lane=lane)
+
         self._plan = plan
         self._rotate = rotate
-        self.bank = Bank(layers=layers, capacity_frames=plan.peak_frames(ahead_chunks=2))
+        self._layers = layers
+        self.banks = {True: bank("model", exact=True), False: bank(dtype, exact=False)}
         self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
         self.selection = _without_choice(plan.chunk(0), rows)
         self._means: dict[int, Tensor] = {}
@@ -65,7 +83,7 @@ class Memory:
     @property
     def bytes(self) -> int:
         """Bytes of keys and values held, stored and ready to read."""
-        return self.bank.bytes + self.buffer.bytes
+        return sum(bank.bytes for bank in self.banks.values()) + self.buffer.bytes
 
     def read(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of memory and chunk together, views that hold until `commit`.
@@ -107,7 +125,11 @@ class Memory:
         self._prepare(layer, fresh)
         for frame in self._stored:
             if frame in fresh:
-                self.bank.store(layer, frame, *fresh[frame])
+                self._bank(frame).store(layer, frame, *fresh[frame])
+        if layer + 1 < self._layers:
+            for move in self._moves:
+                if move.slot is not None:
+                    move.bank.fetch(layer + 1, move.slot)
 
     def _turn_to_next(self, chunk: Chunk, keys: Tensor) -> None:
         """Choose for the next chunk, note what must move, and forget what nothing will read."""
@@ -118,7 +140,8 @@ class Memory:
         self._moves = self._arrange(chunk)
         known = (*self._stored, *chunk.frames)
         self._stored = [f for f in known if self._plan.last_reader(f) > following.index]
-        self.bank.keep(self._stored)
+        for exact, bank in self.banks.items():
+            bank.keep(f for f in self._stored if self._plan.is_exact(f) == exact)
         self._means = {f: self._means[f] for f in self._stored}
 
     def _choose(self, chunk: Chunk, rows: int) -> Selection:
@@ -153,16 +176,24 @@ class Memory:
         self._placed = placed
         everyone = list(range(len(self.selection.history)))
         return [
-            Move(*key, slot=self.bank.slot(key[1]), rows=slice(None) if rows == everyone else rows)
-            for key, rows in moves.items()
+            Move(
+                *where,
+                bank=self._bank(where[1]),
+                slot=self._bank(where[1]).slot(where[1]),
+                rows=slice(None) if rows == everyone else rows,
+            )
+            for where, rows in moves.items()
         ]
+
+    def _bank(self, frame: int) -> Bank:
+        return self.banks[self._plan.is_exact(frame)]
 
     def _prepare(self, layer: int, fresh: dict[int, tuple[Tensor, Tensor]]) -> None:
         for move in self._moves:
             if move.frame in fresh:
                 keys, values = fresh[move.frame]
             else:
-                keys, values = self.bank.load(layer, move.slot)
+                keys, values = move.bank.load(layer, move.slot)
             pair = self._rotate(keys[move.rows], move.time), values[move.rows]
             self.buffer.place(layer, move.position, move.rows, pair)
 

@@ -70,6 +70,7 @@ class Plan:
         self._remainder_frames = prefix_frames % chunk_frames
         self._cut_frames = total_frames if total_frames is not None and not whole_chunks else None
         self._last_reader: dict[int, int] = {}
+        self._last_exact_reader: dict[int, int] = {}
         self._scanned_chunks = 0
         policy.roles(prefix_frames, chunk_frames)
 
@@ -119,21 +120,28 @@ class Plan:
         self._scan(self.chunk_of(frame) + self._lookahead_chunks)
         return self._last_reader.get(frame, NEVER)
 
-    def peak_frames(self, ahead_chunks: int) -> int:
+    def is_exact(self, frame: int) -> bool:
+        """Whether `frame` is read from storage as sink or tail: these keep the precision."""
+        chunk = self.chunk_of(frame)
+        self._scan(chunk + self._lookahead_chunks)
+        return self._last_exact_reader.get(frame, NEVER) > chunk + 1
+
+    def peak_frames(self, ahead_chunks: int, *, exact: bool | None = None) -> int:
         """The most frames that are kept at once, when chunk `c` still keeps those that `c + ahead`
         or a later chunk may read.
 
         `ahead_chunks` 0: past frames that are live while a chunk is made. `ahead_chunks` 2: frames
         that need storage after a chunk is committed, because the memory of the next chunk goes
-        straight to where attention reads it.
+        straight to where attention reads it. `exact` counts only frames for which `is_exact` is so.
         """
         if self.chunk_count is None:
-            return self._steady_state().peak_frames(ahead_chunks)
+            return self._steady_state().peak_frames(ahead_chunks, exact=exact)
         self._scan(self.chunk_count - 1)
         change: Counter[int] = Counter()
         for frame, last in self._last_reader.items():
             first = self.chunk_of(frame) + (ahead_chunks == 0)
-            if last - ahead_chunks >= first:
+            counts = exact is None or self.is_exact(frame) == exact
+            if counts and last - ahead_chunks >= first:
                 change[first] += 1
                 change[last - ahead_chunks + 1] -= 1
         return max(itertools.accumulate(change[i] for i in range(self.chunk_count + 1)))
@@ -164,5 +172,7 @@ class Plan:
         if self.chunk_count is not None:
             until_chunk = self.chunk_count - 1
         for index in range(self._scanned_chunks, until_chunk + 1):
-            self._last_reader.update(dict.fromkeys(self.chunk(index).roles.readable, index))
+            roles = self.chunk(index).roles
+            self._last_reader.update(dict.fromkeys(roles.readable, index))
+            self._last_exact_reader.update(dict.fromkeys(roles.sink + roles.tail, index))
         self._scanned_chunks = max(self._scanned_chunks, until_chunk + 1)

@@ -17,13 +17,16 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..policies import Policy
+from ..storage import Storage
 from .reserve import add_reservation
 from .session import SESSION, Session
 
 POLICY = "relax_forcing_policy"
 
 
-def with_memory(model: ModelPatcher, policy: Policy) -> ModelPatcher:
+def with_memory(
+    model: ModelPatcher, policy: Policy, storage: Storage | None = None
+) -> ModelPatcher:
     """A clone of `model` whose self-attention reads memory by `policy` during a rollout.
 
     A model that has a memory already gets the new policy instead.
@@ -40,7 +43,7 @@ def with_memory(model: ModelPatcher, policy: Policy) -> ModelPatcher:
         if not isinstance(original, MemoryAttention):
             patched.add_object_patch(name, MemoryAttention(network, index, original))
     patched.model_options["transformer_options"][POLICY] = policy
-    add_reservation(patched, policy)
+    add_reservation(patched, policy, storage or Storage())
     return patched
 
 

@@ -12,11 +12,13 @@ import comfy.samplers
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..costs import ModelShape, bank_bytes, buffer_bytes
 from ..plan import Plan
 from ..policies import Policy
+from ..storage import Storage
+from .budget import Budget, check_budget, make_budget
 
 KEY = "relax_forcing"
+STORAGE = "relax_forcing_storage"
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
@@ -27,8 +29,11 @@ class ChunkedSampler(comfy.samplers.Sampler):
         raise NotImplementedError
 
 
-def add_reservation(model: ModelPatcher, policy: Policy) -> None:
-    """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory."""
+def add_reservation(model: ModelPatcher, policy: Policy, storage: Storage) -> None:
+    """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory.
+
+    Where memory lies is decided at the start of each run and left in its `transformer_options`.
+    """
 
     def outer_sample(
         executor: Callable,
@@ -38,13 +43,23 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
         *args: object,
         **kwargs: object,
     ) -> Tensor:
-        guider = executor.class_obj
         if isinstance(sampler, ChunkedSampler):
+            guider = executor.class_obj
             plan = sampler.plan(policy, noise.shape[2])
+            budget = make_budget(
+                guider.model_patcher,
+                plan,
+                storage,
+                rows=len(noise) * _evaluated(guider),
+                height=noise.shape[3],
+                width=noise.shape[4],
+            )
+            check_budget(budget)
+            guider.model_options["transformer_options"][STORAGE] = budget.storage
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,
-                _reservation(plan, conditionings=_evaluated(guider)),
+                _reserve(plan, budget),
                 guider.model_options,
                 is_model_options=True,
             )
@@ -55,25 +70,9 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     model.add_wrapper_with_key(kind, KEY, outer_sample)
 
 
-def model_shape(model: ModelPatcher, height: int, width: int) -> ModelShape:
-    """Cost of one latent frame of `height x width` latent pixels in this model."""
-    network = model.get_model_object("diffusion_model")
-    _, patch_rows, patch_columns = network.patch_size
-    return ModelShape(
-        layers=len(network.blocks),
-        width=network.dim,
-        tokens=math.ceil(height / patch_rows) * math.ceil(width / patch_columns),
-        element_bytes=model.model.get_dtype_inference().itemsize,
-    )
+def _reserve(plan: Plan, budget: Budget) -> Callable:
+    """The host reserves by shape, so memory is told to it as so many more frames."""
 
-
-def _evaluated(guider: comfy.samplers.CFGGuider) -> int:
-    """Conditionings that the guider evaluates; the negative ones are skipped at cfg 1."""
-    skipped = {"negative"} if math.isclose(guider.cfg, 1.0) else set()
-    return sum(len(conds) for name, conds in guider.conds.items() if name not in skipped)
-
-
-def _reservation(plan: Plan, *, conditionings: int) -> Callable:
     def prepare_sampling(
         executor: Callable,
         model: ModelPatcher,
@@ -81,13 +80,16 @@ def _reservation(plan: Plan, *, conditionings: int) -> Callable:
         conds: dict,
         **kwargs: object,
     ) -> tuple:
-        samples, channels, frames, height, width = noise_shape
-        shape = model_shape(model, height, width)
-        rows = samples * conditionings
-        memory = bank_bytes(plan, shape, rows=rows) + buffer_bytes(plan, shape, rows=rows)
-        one_frame = model.model.memory_required([samples, channels, 1, height, width])
-        worth_frames = math.ceil(memory / one_frame)
-        reserved = [samples, channels, min(frames, plan.chunk_frames) + worth_frames, height, width]
-        return executor(model, reserved, conds, **kwargs)
+        samples, channels, _, *size = noise_shape
+        one_frame = model.model.memory_required([samples, channels, 1, *size])
+        worth_frames = math.ceil((budget.device_bytes - budget.chunk_bytes) / one_frame)
+        frames = plan.chunk_frames + worth_frames
+        return executor(model, [samples, channels, frames, *size], conds, **kwargs)
 
     return prepare_sampling
+
+
+def _evaluated(guider: comfy.samplers.CFGGuider) -> int:
+    """Conditionings that the guider evaluates; the negative ones are skipped at cfg 1."""
+    skipped = {"negative"} if math.isclose(guider.cfg, 1.0) else set()
+    return sum(len(conds) for name, conds in guider.conds.items() if name not in skipped)

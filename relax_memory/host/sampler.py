@@ -20,9 +20,10 @@ from ..noise import chunk_noise
 from ..plan import Chunk, Plan
 from ..policies import Policy, RelaxedMemory
 from ..rollout import Source, rollout
+from ..storage import Storage
 from ..trace import ChunkTrace, Trace
 from .attention import attached, policy_of
-from .reserve import ChunkedSampler
+from .reserve import STORAGE, ChunkedSampler
 from .session import SESSION, Session
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -45,8 +46,9 @@ class Run:
     ) -> Iterator[tuple[Chunk, Tensor]]:
         """Finished chunks in order, with the latents that `source` keeps."""
         model = self._guider.model_patcher
-        session = Session(self._plan)
         options = self._extra_args["model_options"].setdefault("transformer_options", {})
+        storage = options.get(STORAGE, Storage(device="gpu"))
+        session = Session(self._plan, storage, model.load_device)
 
         def denoise(chunk: Chunk, x: Tensor, sigma: Tensor) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()

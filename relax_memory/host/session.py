@@ -7,22 +7,27 @@ import torch
 from comfy.ldm.flux.math import apply_rope1
 from torch import Tensor
 
+from ..lane import Lane
 from ..memory import Memory
 from ..plan import Chunk, Plan
+from ..storage import Storage
 from ..trace import ChunkTrace
 
 SESSION = "relax_forcing_session"
+CONDITIONINGS = {0: "positive", 1: "negative"}
 
 
 class Session:
     """Memories of one run by the host's conditioning id; rows of a call are grouped by that id."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, storage: Storage, device: torch.device) -> None:
         self.plan = plan
+        self.storage = storage
         self.memories: dict[object, Memory] = {}
-        self.labels: dict[object, str] = {}
+        self._kinds: dict[object, int] = {}
         self.chunk: Chunk = plan.chunk(0)
         self.clean = False
+        self._lane = Lane(device) if storage.device == "cpu" else None
 
     def begin(self, chunk: Chunk, *, clean: bool) -> None:
         """Say what the next model calls are for; only a clean pass is remembered."""
@@ -34,7 +39,7 @@ class Session:
         kinds = transformer_options.get("cond_or_uncond") or [0]
         size = rows // len(ids)
         for index, kind in zip(ids, kinds, strict=True):
-            self.labels.setdefault(index, ("positive", "negative")[kind] if kind < 2 else f"{kind}")
+            self._kinds.setdefault(index, kind)
         return [(index, slice(i * size, (i + 1) * size)) for i, index in enumerate(ids)]
 
     def memory(
@@ -42,15 +47,19 @@ class Session:
     ) -> Memory:
         """The memory of a conditioning, made when it first takes part."""
         if stream not in self.memories:
-            rope = TimeRope(model, transformer_options)
             self.memories[stream] = Memory(
-                self.plan, layers=len(model.blocks), rows=rows, rotate=rope.rotate
+                self.plan,
+                layers=len(model.blocks),
+                rows=rows,
+                rotate=TimeRope(model, transformer_options).rotate,
+                dtype=self.storage.dtype,
+                lane=self._lane,
             )
         return self.memories[stream]
 
     def trace(self, chunk: Chunk, seconds: float) -> ChunkTrace:
         """What the rows read in `chunk`, before the chunk is remembered."""
-        chosen = [memory.selection for memory in self.memories.values()]
+        chosen = [memory.selection for _, memory in self._ordered()]
         return ChunkTrace(
             index=chunk.index,
             frames=chunk.frames,
@@ -63,12 +72,16 @@ class Session:
             seconds=seconds,
         )
 
+    def _ordered(self) -> list[tuple[object, Memory]]:
+        """Memories with the positive conditioning first, whatever the host evaluates first."""
+        return sorted(self.memories.items(), key=lambda item: self._kinds[item[0]])
+
     @property
     def rows(self) -> tuple[str, ...]:
         """A label for each row of the trace."""
         return tuple(
-            f"{self.labels[stream]} {sample}"
-            for stream, memory in self.memories.items()
+            f"{CONDITIONINGS.get(self._kinds[stream], 'other')} {sample}"
+            for stream, memory in self._ordered()
             for sample in range(len(memory.selection.history))
         )
 
