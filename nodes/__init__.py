@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .load_model import RelaxForcingLoadModel
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
+from .plan import RelaxForcingPlan
 from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
 from .timeline import RelaxForcingTimeline
 
@@ -16,5 +17,6 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingWindowMemory,
             RelaxForcingSampler,
             RelaxForcingSamplerSelect,
+            RelaxForcingPlan,
             RelaxForcingTimeline,
         ]

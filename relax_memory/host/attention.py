@@ -2,6 +2,9 @@
 
 Without a session in `transformer_options` the original runs, so a patched model under any ordinary
 sampler gives the same bits. Cross-attention, feed-forward, weights and offloading stay the host's.
+
+torch.compile leaves out what depends on the session: the host's compile node does not guard
+`transformer_options`, so a compiled branch on it would be wrong for the next run.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from ..policies import Policy
 from ..storage import Storage
-from .reserve import add_reservation
+from .reserve import STORAGE, add_reservation
 from .session import SESSION, Session
 
 POLICY = "relax_forcing_policy"
@@ -43,7 +46,8 @@ def with_memory(
         if not isinstance(original, MemoryAttention):
             patched.add_object_patch(name, MemoryAttention(network, index, original))
     patched.model_options["transformer_options"][POLICY] = policy
-    add_reservation(patched, policy, storage or Storage())
+    patched.model_options["transformer_options"][STORAGE] = storage or Storage()
+    add_reservation(patched, policy)
     return patched
 
 
@@ -89,6 +93,7 @@ class MemoryAttention:
         self._layer = layer
         self._original = original
 
+    @torch.compiler.disable(recursive=False)
     def __call__(
         self,
         x: Tensor,
@@ -103,16 +108,13 @@ class MemoryAttention:
         if session is None:
             return self._original(x, freqs, *args, transformer_options=options, **kwargs)
         module = self._network.blocks[self._layer].self_attn
-        shape = (*x.shape[:2], module.num_heads, module.head_dim)
-        query = apply_rope1(module.norm_q(module.q(x)).view(shape), freqs)
-        raw_key = module.norm_k(module.k(x)).view(shape)
-        key = apply_rope1(raw_key, freqs)
-        value = module.v(x).view(shape)
+        query, key, raw_key, value = _project(module, x, freqs)
         out = self._attend(session, options, query, key, raw_key, value)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
             out = patch({"x": out, "q": query, "k": key, "transformer_options": options})
         return module.o(out)
 
+    @torch.compiler.disable
     def _attend(
         self,
         session: Session,
@@ -143,3 +145,13 @@ class MemoryAttention:
             if session.clean:
                 memory.commit(session.chunk, self._layer, raw_key[rows], value[rows])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _project(
+    module: torch.nn.Module, x: Tensor, freqs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rotated query, rotated and raw key, and value, each `[B, L, heads, head_dim]`."""
+    shape = (*x.shape[:2], module.num_heads, module.head_dim)
+    query = apply_rope1(module.norm_q(module.q(x)).view(shape), freqs)
+    raw_key = module.norm_k(module.k(x)).view(shape)
+    return query, apply_rope1(raw_key, freqs), raw_key, module.v(x).view(shape)

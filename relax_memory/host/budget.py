@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..costs import Costs, ModelShape, costs
 from ..plan import Plan
+from ..report import gigabytes
 from ..storage import Storage, supports_fp8
 
 log = logging.getLogger(__name__)
@@ -145,8 +146,3 @@ def _free_bytes(device: torch.device) -> int:
         if model.device == device and device.type != "cpu"
     )
     return int(comfy.model_management.get_free_memory(device) + loaded)
-
-
-def gigabytes(size: float) -> str:
-    """Bytes for people: "13.5 GB", "40 MB"."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

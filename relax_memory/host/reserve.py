@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..plan import Plan
 from ..policies import Policy
-from ..storage import Storage
 from .budget import Budget, check_budget, make_budget
 
 KEY = "relax_forcing"
@@ -29,7 +28,7 @@ class ChunkedSampler(comfy.samplers.Sampler):
         raise NotImplementedError
 
 
-def add_reservation(model: ModelPatcher, policy: Policy, storage: Storage) -> None:
+def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory.
 
     Where memory lies is decided at the start of each run and left in its `transformer_options`.
@@ -45,17 +44,18 @@ def add_reservation(model: ModelPatcher, policy: Policy, storage: Storage) -> No
     ) -> Tensor:
         if isinstance(sampler, ChunkedSampler):
             guider = executor.class_obj
+            options = guider.model_options["transformer_options"]
             plan = sampler.plan(policy, noise.shape[2])
             budget = make_budget(
                 guider.model_patcher,
                 plan,
-                storage,
+                options[STORAGE],
                 rows=len(noise) * _evaluated(guider),
                 height=noise.shape[3],
                 width=noise.shape[4],
             )
             check_budget(budget)
-            guider.model_options["transformer_options"][STORAGE] = budget.storage
+            options[STORAGE] = budget.storage
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,

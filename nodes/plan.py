@@ -1,0 +1,57 @@
+"""A look ahead: what a video will cost and remember, without sampling."""
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..relax_memory.host.forecast import forecast
+from .memory import CATEGORY
+from .sampler import FRAMES_PER_CHUNK
+
+
+class RelaxForcingPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RelaxForcingPlan",
+            display_name="Relax Forcing Plan",
+            category=CATEGORY,
+            description="Tells before sampling how many chunks a video takes, which moments of the "
+            "past each can look back at, and how much memory it needs in each setting.",
+            search_aliases=["memory estimate", "vram", "dry run"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model with its memory node."),
+                io.Int.Input(
+                    "width", default=832, min=16, max=8192, step=16, tooltip="Width in pixels."
+                ),
+                io.Int.Input(
+                    "height", default=480, min=16, max=8192, step=16, tooltip="Height in pixels."
+                ),
+                io.Int.Input(
+                    "length",
+                    default=957,
+                    min=1,
+                    max=1000001,
+                    step=4,
+                    tooltip="Length of the video in frames; 957 is 60 seconds at 16 fps.",
+                ),
+                FRAMES_PER_CHUNK,
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many videos at once; each has its own memory.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(tooltip="The plan in words; show it with a preview node."),
+                io.Image.Output(tooltip="What each chunk can look back at, as a picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, **settings) -> io.NodeOutput:
+        text, picture = forecast(model, **settings)
+        image = torch.from_numpy(picture).float().div(255)[None]
+        return io.NodeOutput(text, image, ui=ui.PreviewText(text))
