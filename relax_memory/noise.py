@@ -27,4 +27,4 @@ def chunk_noise(
 def _sample_noise(key: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
     state = numpy.random.SeedSequence(key).generate_state(1, numpy.uint64)[0]
     generator = torch.Generator().manual_seed(int(state >> numpy.uint64(1)))
-    return torch.randn(shape, generator=generator)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")

@@ -45,7 +45,7 @@ def relaxation_scores(
     """
     directions = normalize(candidates, dim=-1)
     target = prototype(sink) - redundancy_weight * prototype(tail)
-    return (directions @ target.unsqueeze(-1)).squeeze(-1)
+    return (directions * target.unsqueeze(1)).sum(dim=-1)  # a matrix product may round by batch
 
 
 def choose_history(

@@ -97,5 +97,5 @@ def _candidates(middle_frames: int, count: int) -> tuple[int, ...]:
     count = min(count, middle_frames - first)
     if count < 2:
         return (first,)[:count]
-    points = torch.linspace(first, middle_frames - 1, count + 1)
+    points = torch.linspace(first, middle_frames - 1, count + 1, dtype=torch.float32, device="cpu")
     return tuple(points.long().unique().tolist()[:-1])
