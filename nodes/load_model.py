@@ -37,8 +37,8 @@ class RelaxForcingLoadModel(io.ComfyNode):
                     options=list(CHECKPOINT_KEYS),
                     default="auto",
                     advanced=True,
-                    tooltip="Which model to take from a training file that holds several, which give "
-                    "slightly different videos. auto takes generator_ema (averaged over the "
+                    tooltip="Which model to take from a training file that holds several. They "
+                    "make slightly different videos. auto takes generator_ema (averaged over the "
                     "training), else generator, else model, else the file as it is.",
                 ),
                 io.Float.Input(
@@ -48,8 +48,8 @@ class RelaxForcingLoadModel(io.ComfyNode):
                     max=100.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="How many of the steps shape the video roughly before details come. Causal "
-                    "Wan models were trained at 5, so change it only to experiment.",
+                    tooltip="How many of the steps shape the video roughly before details come. "
+                    "Causal Wan models were trained at 5, so change it only to experiment.",
                 ),
             ],
             outputs=[
