@@ -1,0 +1,86 @@
+"""Writes small weights in the Wan 2.1 format, from a fixed seed, into the host's model folders.
+
+The demo needs something to run until trained small models are bundled: these make a video of moving
+colours, not pictures. Everything is loaded by the host's ordinary loaders. No text encoder is small
+enough to fit Wan's text width of 4096, so the conditioning is stored as the host's training nodes
+store it. Run with the host first on the path: `python demo/small_weights.py DATA_FOLDER`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from comfy.cli_args import args
+from safetensors.torch import save_file
+
+args.cpu = True  # before anything of the host looks for a GPU
+
+from comfy.ldm.wan.model import WanModel  # noqa: E402
+from comfy.ldm.wan.vae import WanVAE  # noqa: E402
+from comfy.ops import manual_cast  # noqa: E402
+
+NAME = "relax_forcing_small"
+TEXT_SHAPE = (1, 16, 4096)
+TRANSFORMER = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
+VAE = {
+    "dim": 4,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "temperal_downsample": [False, True, True],
+}
+
+
+def main(data: Path) -> None:
+    """Write what is missing or older than this file."""
+    targets = {
+        data / "models/diffusion_models" / f"{NAME}.safetensors": write_transformer,
+        data / "models/vae" / f"{NAME}_vae.safetensors": write_vae,
+        data / "datasets" / NAME / "metadata.json": write_conditioning,
+    }
+    for path, write in targets.items():
+        if not path.exists() or path.stat().st_mtime < Path(__file__).stat().st_mtime:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+            print(f"Wrote {path}")
+
+
+def write_transformer(path: Path) -> None:
+    model = WanModel(operations=manual_cast, dtype=torch.float32, **TRANSFORMER)
+    save_weights(model, path)
+
+
+def write_vae(path: Path) -> None:
+    save_weights(WanVAE(**VAE), path)
+
+
+def write_conditioning(path: Path) -> None:
+    """The embeddings of one prompt, as a training dataset of one entry."""
+    embeddings = torch.randn(TEXT_SHAPE, generator=torch.Generator().manual_seed(0))
+    entry = {
+        "latents": [{"samples": torch.zeros(1, 16, 1, 2, 2)}],
+        "conditioning": [[[embeddings, {}]]],
+    }
+    torch.save(entry, path.with_name("shard_0000.pkl"))
+    path.write_text(json.dumps({"num_samples": 1, "num_shards": 1, "shard_size": 1}))
+
+
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Draw every weight so that activations keep their size, and write them in one move."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, shaped in model.state_dict().items():
+        scale = shaped[0].numel() ** -0.5 if shaped.ndim > 1 else 0.02
+        weights[name] = torch.randn(shaped.shape, generator=generator) * scale
+        if name.endswith(("gamma", "norm_q.weight", "norm_k.weight", "norm3.weight")):
+            weights[name] = torch.ones(shaped.shape)
+        if name == "decoder.head.2.weight":
+            weights[name] *= 0.4  # colours that are not clipped
+    part = path.with_suffix(".part")
+    save_file(weights, part)
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

