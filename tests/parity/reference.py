@@ -110,6 +110,7 @@ class Memory:
                 del self.frames[self.cached.pop(self.settings.sink)]
 
     def choose(self) -> Choice:
+        """The frames that the next chunk reads; among equal scores the older frame wins."""
         if isinstance(self.settings, Window):
             return self.choose_window()
         s, cached = self.settings, self.cached
@@ -128,8 +129,8 @@ class Memory:
             )
             for candidate in candidates
         )
-        best = sorted(zip(scores, candidates, strict=True), reverse=True)[: s.history]
-        history = tuple(sorted(candidate for _, candidate in best))
+        ranked = sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])
+        history = tuple(sorted(candidate for _, candidate in ranked[: s.history]))
         return Choice(sink=sink, history=history, tail=tail, candidates=candidates, scores=scores)
 
     def choose_window(self) -> Choice:
