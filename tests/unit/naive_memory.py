@@ -1,0 +1,64 @@
+"""A memory of one row that keeps every frame and rotates it in every read."""
+
+import math
+
+import torch
+
+LAYERS, TOKENS, HEADS, HEAD_DIM = 2, 2, 2, 4
+
+
+def rotate(keys, time):
+    """RoPE with one frequency."""
+    even, odd = keys.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = math.cos(time), math.sin(time)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+class NaiveMemory:
+    """Keys and values of all frames, un-rotated, by layer and frame."""
+
+    def __init__(self, policy):
+        self._policy = policy
+        self._frames = {}
+
+    def history(self, roles):
+        scores = {frame: self._score(frame, roles) for frame in roles.candidates}
+        best = sorted(scores, key=scores.get, reverse=True)
+        return tuple(sorted(best[: roles.history_frames]))
+
+    def _score(self, frame, roles):
+        sink, tail = self._direction(roles.sink), self._direction(roles.tail)
+        return self._direction([frame]) @ (sink - self._policy.redundancy_weight * tail)
+
+    def _direction(self, frames):
+        if not frames:
+            return torch.zeros(HEAD_DIM, dtype=torch.float64)
+        keys = torch.cat([self._frames[0, frame][0] for frame in frames]).double()
+        mean = keys.mean(dim=(0, 1))
+        return mean / mean.norm()
+
+    def read(self, chunk, layer, history, keys, values):
+        frames = (*chunk.roles.sink, *history, *chunk.roles.tail)
+        times = range(-len(frames), 0)
+        if self._policy.rope == "absolute":
+            times = [frame - chunk.first_frame for frame in frames]
+        past = [self._frames[layer, frame] for frame in frames]
+        rotated = [rotate(key, time) for (key, _), time in zip(past, times, strict=True)]
+        return torch.cat([*rotated, keys]), torch.cat([*(value for _, value in past), values])
+
+    def commit(self, chunk, layer, keys, values):
+        pairs = zip(keys.split(TOKENS), values.split(TOKENS), strict=True)
+        for frame, pair in zip(chunk.frames, pairs, strict=True):
+            self._frames[layer, frame] = [tensor.clone() for tensor in pair]
+
+
+class KeySource:
+    """Random keys and values of one layer `[rows, L, heads, head_dim]`."""
+
+    def __init__(self, rows, seed=0):
+        self._rows = rows
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, chunk):
+        shape = (self._rows, chunk.length_frames * TOKENS, HEADS, HEAD_DIM)
+        return torch.randn(2, *shape, generator=self._generator).unbind()

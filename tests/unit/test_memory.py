@@ -1,0 +1,171 @@
+"""Memory against a naive one that keeps every frame and rotates it in every read."""
+
+import itertools
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.naive_memory import HEADS, LAYERS, TOKENS, KeySource, NaiveMemory, rotate
+from unit.strategies import CHUNK_FRAMES, bounded_policies, plans
+
+from relax_memory.bank import Bank
+from relax_memory.lane import Lane
+from relax_memory.memory import Memory
+from relax_memory.plan import Plan
+from relax_memory.policies import RelaxedMemory, WindowMemory
+
+
+def make_memory(plan, rows, **tier):
+    return Memory(plan, layers=LAYERS, rows=rows, rotate=rotate, **tier)
+
+
+def remember(memory, chunk, fresh):
+    for layer in range(LAYERS):
+        keys, values = fresh(chunk)
+        memory.read(chunk, layer, keys, values)
+        memory.commit(chunk, layer, keys, values)
+
+
+class Pair:
+    """A memory and, for each of its rows, a naive one, compared in every read."""
+
+    def __init__(self, plan, rows, *, seed=0, lane=None):
+        self.plan = plan
+        self.memory = make_memory(plan, rows, lane=lane)
+        self._naive = [NaiveMemory(plan.policy) for _ in range(rows)]
+        self._fresh = KeySource(rows, seed)
+
+    def run(self, chunks):
+        """A noisy pass, which leaves nothing behind, and a clean one for each chunk."""
+        for chunk in itertools.islice(self.plan, chunks):
+            history = tuple(naive.history(chunk.roles) for naive in self._naive)
+            assert self.memory.selection.history == history
+            self._pass(chunk, history, clean=False)
+            yield chunk
+            if self.plan.has_chunk(chunk.index + 1):
+                self._pass(chunk, history, clean=True)
+
+    def _pass(self, chunk, history, *, clean):
+        for layer in range(LAYERS):
+            keys, values = self._fresh(chunk)
+            read = zip(*self.memory.read(chunk, layer, keys, values), strict=True)
+            for row, (naive, got) in enumerate(zip(self._naive, read, strict=True)):
+                expected = naive.read(chunk, layer, history[row], keys[row], values[row])
+                assert all(map(torch.equal, got, expected))
+                if clean:
+                    naive.commit(chunk, layer, keys[row], values[row])
+            if clean:
+                self.memory.commit(chunk, layer, keys, values)
+                keys.zero_()  # whatever is remembered is a copy
+                values.zero_()
+
+
+@settings(max_examples=50)
+@given(
+    plans(longest=45),
+    st.integers(1, 3),
+    st.integers(0, 9),
+    st.sampled_from((None, Lane(torch.device("cpu")))),
+)
+def test_every_row_reads_its_own_memory_and_then_the_chunk(plan, rows, seed, lane):
+    for _ in Pair(plan, rows, seed=seed, lane=lane).run(None):
+        pass
+
+
+@settings(max_examples=10)
+@given(bounded_policies, st.integers(1, CHUNK_FRAMES))
+def test_without_an_end_memory_is_right_and_never_grows(policy, chunk_frames):
+    pair = Pair(Plan(policy, total_frames=None, chunk_frames=chunk_frames), rows=1)
+    sizes = [pair.memory.bytes for _ in pair.run(40)]
+    assert len(set(sizes[20:])) == 1
+
+
+def test_each_row_chooses_for_itself():
+    """Row 0 turns away from its sink steadily, row 1 turns back to it."""
+    policy = RelaxedMemory(redundancy_weight=0.0)
+    plan = Plan(policy, total_frames=60, chunk_frames=3)
+    memory = make_memory(plan, rows=2)
+
+    def keys(chunk):
+        angles = [[f / 60, 0.0 if f < 2 else 1 - f / 60] for f in chunk.frames]
+        directions = torch.tensor([[[math.cos(a), math.sin(a), 0, 0] for a in r] for r in angles])
+        per_frame = directions.transpose(0, 1).repeat_interleave(TOKENS, dim=1)
+        return [per_frame.unsqueeze(2).expand(-1, -1, HEADS, -1)] * 2
+
+    for chunk in itertools.islice(plan, plan.chunk_count - 1):
+        if chunk.roles.has_choice:
+            candidates = chunk.roles.candidates
+            assert memory.selection.history == (candidates[:1], candidates[-1:])
+            assert [len(row) for row in memory.selection.scores] == [len(candidates)] * 2
+        remember(memory, chunk, keys)
+
+
+def test_fp8_changes_nothing_but_history():
+    policy = RelaxedMemory(tail_frames=4, reservoir_frames=40)
+    plan = Plan(policy, total_frames=90, chunk_frames=3)
+    exact, small = make_memory(plan, 2), make_memory(plan, 2, dtype="fp8")
+    before, after = 2 * TOKENS, 3 * TOKENS
+    errors = []
+    for chunk in itertools.islice(plan, plan.chunk_count - 1):
+        for layer in range(LAYERS):
+            keys, values = KeySource(2, chunk.index)(chunk)
+            reads = [memory.read(chunk, layer, keys, values) for memory in (exact, small)]
+            for mine, other in zip(*reads, strict=True):
+                assert torch.equal(mine[:, :before], other[:, :before])
+                assert torch.equal(mine[:, after:], other[:, after:])
+                errors.append((mine - other).abs().max() / mine.abs().max())
+            for memory in (exact, small):
+                memory.commit(chunk, layer, keys, values)
+        assert exact.selection == small.selection
+    assert 0 < max(errors) < 2**-4
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        RelaxedMemory(reservoir_frames=40),
+        RelaxedMemory(sink_frames=0, tail_frames=5, reservoir_frames=40),
+        RelaxedMemory(history_frames=0, history_candidates=0),
+        WindowMemory(sink_frames=1, window_frames=7),
+    ],
+)
+def test_a_frame_is_stored_once_and_only_if_a_later_chunk_than_the_next_reads_it(
+    policy, monkeypatch
+):
+    stored = Counter()
+    store = Bank.store
+
+    def counting(bank, layer, frame, keys, values):
+        stored[layer, frame] += 1
+        store(bank, layer, frame, keys, values)
+
+    monkeypatch.setattr(Bank, "store", counting)
+    plan = Plan(policy, total_frames=90, chunk_frames=3)
+    memory = make_memory(plan, rows=1)
+    for chunk in itertools.islice(plan, plan.chunk_count - 1):
+        remember(memory, chunk, KeySource(1))
+        held = [frame for bank in memory.banks.values() for frame in bank.frames]
+        assert all(plan.last_reader(frame) >= chunk.index + 2 for frame in held)
+        assert len(held) <= plan.peak_frames(ahead_chunks=2)
+    wanted = [f for f in range(90) if plan.last_reader(f) >= plan.chunk_of(f) + 2]
+    assert stored == Counter(itertools.product(range(LAYERS), wanted))
+
+
+def test_a_stream_that_missed_a_clean_pass_is_refused():
+    plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
+    keys, values = KeySource(1)(plan.chunk(0))
+    memory = make_memory(plan, rows=1)
+    remember(memory, plan.chunk(0), KeySource(1))
+    memory.read(plan.chunk(1), 0, keys, values)
+    with pytest.raises(RuntimeError, match="chunk 2, but the last chunk it remembers is 0"):
+        memory.read(plan.chunk(2), 0, keys, values)
+
+
+def test_a_stream_that_appears_late_is_refused():
+    plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
+    memory = make_memory(plan, rows=1)
+    with pytest.raises(RuntimeError, match="takes part in chunk 2"):
+        memory.read(plan.chunk(2), 0, *KeySource(1)(plan.chunk(2)))
