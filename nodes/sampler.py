@@ -74,7 +74,8 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
         io.Boolean.Input(
             "autosave",
             default=True,
-            tooltip="Save every finished chunk to disk. Not in effect yet.",
+            tooltip="Save every finished chunk to disk, in the output folder. After a crash or a "
+            "cancelled run, queue the same workflow again and it continues where it stopped.",
         ),
     ]
     optional = [
@@ -118,7 +119,7 @@ class RelaxForcingSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prefix=None, autosave=True, **inputs) -> io.NodeOutput:
+    def execute(cls, prefix=None, **inputs) -> io.NodeOutput:
         latents, trace = generate(Request(prefix=prefix and prefix["samples"], **inputs))
         return io.NodeOutput({"samples": latents}, trace)
 

@@ -1,8 +1,11 @@
-"""A whole video from one request: checks, plan, sampling through the host, latents and trace."""
+"""A whole video from one request: plan, sampling through the host, latents and trace.
 
-import math
+What autosave has of the video is taken as it is; the rest is sampled as its continuation.
+"""
+
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -12,115 +15,22 @@ from torch import Tensor
 
 from ..plan import Chunk, Plan
 from ..policies import RelaxedMemory
-from ..trace import Trace
+from ..trace import ChunkTrace, Trace
 from .attention import policy_of, with_memory
+from .autosave import Autosave, autosave
 from .progress import Progress
-from .sampler import RolloutSampler
+from .request import LATENT_CHANNELS, Request
+from .sampler import RolloutSampler, Run
 
-LATENT_CHANNELS = 16
 OnChunk = Callable[[Chunk, Tensor], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the sampler nodes ask for, in the host's terms. `length` counts video frames.
-
-    `prefix` are clean latents `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas`
-    replaces the schedule made from `steps`.
-
-    Raises:
-        ValueError: an input that cannot be sampled, by name, with its value and what is needed.
-    """
-
-    model: ModelPatcher
-    positive: list
-    negative: list | None = None
-    width: int
-    height: int
-    length: int
-    seed: int
-    steps: int = 4
-    cfg: float = 1.0
-    frames_per_chunk: int = 3
-    batch_size: int = 1
-    prefix: Tensor | None = None
-    sigmas: Tensor | None = None
-    fps: float = 16.0
-
-    def __post_init__(self) -> None:
-        for name in ("width", "height"):
-            value = getattr(self, name)
-            if value < 16 or value % 16:
-                raise ValueError(
-                    f"{name} is {value}, but Wan needs a multiple of 16: use {_round(value, 16)}."
-                )
-        for name in ("length", "steps", "frames_per_chunk", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more.")
-        if self.negative is None and not math.isclose(self.cfg, 1.0):
-            raise ValueError(
-                f"cfg is {self.cfg:g}, but no negative conditioning is connected: connect one or "
-                "set cfg to 1.0 (causal checkpoints are made for 1.0)."
-            )
-        for name in ("positive", "negative"):
-            _check_conditioning(name, getattr(self, name))
-        self._check_prefix()
-        self._check_sigmas()
-
-    @property
-    def latent_frames(self) -> int:
-        """Latent frames of the video that is returned."""
-        return (self.length - 1) // 4 + 1
-
-    @property
-    def latent_size(self) -> tuple[int, int]:
-        """Height and width of a latent frame."""
-        return self.height // 8, self.width // 8
-
-    @property
-    def prefix_frames(self) -> int:
-        return 0 if self.prefix is None else self.prefix.shape[2]
-
-    def _check_prefix(self) -> None:
-        if self.prefix is None:
-            return
-        samples, *shape = self.prefix.shape
-        expected = [LATENT_CHANNELS, "frames", *self.latent_size]
-        if len(shape) != 4 or [shape[0], *shape[2:]] != [LATENT_CHANNELS, *self.latent_size]:
-            raise ValueError(
-                f"prefix has shape {list(shape)} for each sample, but {expected} is needed for "
-                f"{self.width}x{self.height}: encode it with the Wan 2.1 VAE at this size."
-            )
-        if samples not in (1, self.batch_size):
-            raise ValueError(
-                f"prefix has {samples} samples, but batch_size is {self.batch_size}: give 1 or "
-                f"{self.batch_size}."
-            )
-        if not torch.isfinite(self.prefix).all():
-            raise ValueError("prefix holds NaN or infinite values: make these latents again.")
-        if self.prefix_frames >= self.latent_frames:
-            raise ValueError(
-                f"length is {self.length} video frames, which the prefix alone fills with "
-                f"{4 * self.prefix_frames - 3}: length counts the prefix too, so raise it."
-            )
-
-    def _check_sigmas(self) -> None:
-        if self.sigmas is None:
-            return
-        levels = self.sigmas.tolist()
-        descends = all(a > b for a, b in zip(levels, levels[1:], strict=False))
-        if len(levels) < 2 or not descends or levels[-1] != 0:
-            raise ValueError(
-                f"sigmas are {[round(level, 4) for level in levels]}, but they must descend and "
-                "end in 0, as 1.0, 0.9375, 0.8333, 0.625, 0 does."
-            )
 
 
 def generate(request: Request, on_chunk: OnChunk | None = None) -> tuple[Tensor, Trace]:
     """Generate the video of a request.
 
     Args:
-        on_chunk: called with every chunk and its kept latents as soon as it is finished.
+        on_chunk: called with every chunk and its kept latents, in order, as soon as it is finished
+            and saved. Given chunks and those saved by an earlier run are finished from the start.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
@@ -128,39 +38,93 @@ def generate(request: Request, on_chunk: OnChunk | None = None) -> tuple[Tensor,
     model = request.model
     if policy_of(model) is None:
         model = with_memory(model, RelaxedMemory())
-    plan = Plan(
+    sigmas = _sigmas(request, model)
+    plan = _plan(request, model, given_frames=request.prefix_frames)
+    video = Video(request, on_chunk)
+    saving = autosave(request, model, plan, sigmas) if request.autosave else nullcontext()
+    with saving as saved:
+        for chunk in saved.chunks() if saved else ():
+            video.put(plan.chunk(chunk.trace.index), chunk.latents, chunk.trace, chunk.rows)
+        if video.finished_frames < request.latent_frames:
+            given_frames = max(request.prefix_frames, video.finished_frames)
+            _sample(request, model, _plan(request, model, given_frames), sigmas, video, saved)
+    return video.latents, video.trace
+
+
+class Video:
+    """A video as it grows: its latents, the prefix in place, and what its chunks have read."""
+
+    def __init__(self, request: Request, on_chunk: OnChunk | None) -> None:
+        self.latents = torch.zeros(
+            (request.batch_size, LATENT_CHANNELS, request.latent_frames, *request.latent_size),
+            device=comfy.model_management.intermediate_device(),
+            dtype=comfy.model_management.intermediate_dtype(),
+        )
+        if request.prefix is not None:
+            self.latents[:, :, : request.prefix_frames] = request.prefix
+        self.finished_frames = 0
+        self._on_chunk = on_chunk
+        self._fps = request.fps
+        self._traces: list[ChunkTrace] = []
+        self._rows: tuple[str, ...] = ()
+
+    def put(self, chunk: Chunk, latents: Tensor, trace: ChunkTrace, rows: tuple[str, ...]) -> None:
+        """Add the next chunk; what reaches beyond the video's end is left out."""
+        frames = self.latents[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
+        frames.copy_(latents[:, :, : frames.shape[2]])
+        self.finished_frames = chunk.first_frame + chunk.length_frames
+        self._traces.append(trace)
+        self._rows = rows
+        if self._on_chunk is not None:
+            self._on_chunk(chunk, latents)
+
+    @property
+    def trace(self) -> Trace:
+        nothing = ((),) * len(self._rows)
+        read = (
+            t if t.history else replace(t, history=nothing, scores=nothing) for t in self._traces
+        )
+        return Trace(chunks=tuple(read), rows=self._rows, fps=self._fps)
+
+
+def _plan(request: Request, model: ModelPatcher, given_frames: int) -> Plan:
+    return Plan(
         policy_of(model),
         total_frames=request.latent_frames,
         chunk_frames=request.frames_per_chunk,
-        prefix_frames=request.prefix_frames,
+        prefix_frames=given_frames,
     )
-    shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
-    device = comfy.model_management.intermediate_device()
-    dtype = comfy.model_management.intermediate_dtype()
-    prefix = None
-    if request.prefix is not None:
-        prefix = request.prefix.to(device, dtype).expand(request.batch_size, -1, -1, -1, -1)
-    frames = request.latent_frames
-    video = torch.zeros(*shape[:2], frames, *shape[3:], device=device, dtype=dtype)
 
-    def keep(chunk: Chunk, latents: Tensor) -> None:
-        kept = video[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
-        kept.copy_(latents[:, :, : kept.shape[2]])
-        if on_chunk is not None:
-            on_chunk(chunk, latents)
 
-    guider = comfy.samplers.CFGGuider(model)
+def _sample(
+    request: Request,
+    model: ModelPatcher,
+    plan: Plan,
+    sigmas: Tensor,
+    video: Video,
+    saved: Autosave | None,
+) -> None:
+    """Sample what the video lacks, through the host."""
+
+    def finish(chunk: Chunk, latents: Tensor, run: Run) -> None:
+        if chunk.first_frame < video.finished_frames:
+            return
+        if saved is not None:
+            saved.save(latents, run.traces[-1], run.rows)
+        video.put(chunk, latents, run.traces[-1], run.rows)
+
     conditionings = {"positive": request.positive, "negative": request.negative}
+    guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({name: cond for name, cond in conditionings.items() if cond is not None})
     guider.set_cfg(request.cfg)
-    sampler = RolloutSampler(plan, prefix=prefix, on_chunk=keep, fps=request.fps)
-    sigmas = _sigmas(request, model)
-    empty = torch.zeros(shape)
+    given = video.latents[:, :, : plan.prefix_frames] if plan.prefix_frames else None
+    sampler = RolloutSampler(plan, prefix=given, on_chunk=finish)
     progress = Progress(model, plan, steps=len(sigmas) - 1)
+    shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
+    empty = torch.zeros(shape)
     guider.sample(
         empty, empty, sampler, sigmas, callback=progress, disable_pbar=True, seed=request.seed
     )
-    return video, sampler.trace
 
 
 def _sigmas(request: Request, model: ModelPatcher) -> Tensor:
@@ -168,22 +132,3 @@ def _sigmas(request: Request, model: ModelPatcher) -> Tensor:
         return request.sigmas
     sampling = model.get_model_object("model_sampling")
     return comfy.samplers.calculate_sigmas(sampling, "simple", request.steps)
-
-
-def _check_conditioning(name: str, conditioning: list | None) -> None:
-    for embedding, options in conditioning or ():
-        if embedding is not None and not torch.isfinite(embedding).all():
-            raise ValueError(
-                f"{name} conditioning holds NaN or infinite values: check the text encoder and "
-                "its precision."
-            )
-        if options.get("start_percent", 0.0) > 0.0 or options.get("end_percent", 1.0) < 1.0:
-            raise ValueError(
-                f"{name} conditioning holds only for steps {options.get('start_percent', 0.0):g} "
-                f"to {options.get('end_percent', 1.0):g}, but what is remembered must come from "
-                "all of them: remove the start and end percentages."
-            )
-
-
-def _round(value: int, multiple: int) -> int:
-    return max(multiple, round(value / multiple) * multiple)

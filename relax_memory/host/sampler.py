@@ -8,7 +8,6 @@ finished chunks handed out one by one.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -21,7 +20,7 @@ from ..plan import Chunk, Plan
 from ..policies import Policy, RelaxedMemory
 from ..rollout import Source, rollout
 from ..storage import Storage
-from ..trace import ChunkTrace, Trace
+from ..trace import ChunkTrace
 from .attention import attached, policy_of
 from .reserve import STORAGE, ChunkedSampler
 from .session import SESSION, Session
@@ -32,14 +31,17 @@ PREVIEW_BYTES_ON_DEVICE = 2**26
 
 
 class Run:
-    """One rollout through a guider of the host; owns the session, which ends with `chunks`."""
+    """One rollout through a guider of the host; owns the session, which ends with `chunks`.
+
+    `traces` and `rows` tell what the chunks handed out so far have read.
+    """
 
     def __init__(self, guider: comfy.samplers.CFGGuider, extra_args: dict, plan: Plan) -> None:
         self._guider = guider
         self._extra_args = extra_args
         self._plan = plan
-        self._chunks: list[ChunkTrace] = []
-        self._rows: tuple[str, ...] = ()
+        self.traces: list[ChunkTrace] = []
+        self.rows: tuple[str, ...] = ()
 
     def chunks(
         self, sigmas: Tensor, source: Source, on_step: OnStep
@@ -75,22 +77,13 @@ class Run:
             try:
                 start = time.perf_counter()
                 for chunk, kept in chunks:
-                    self._chunks.append(session.trace(chunk, time.perf_counter() - start))
-                    self._rows = session.rows
+                    self.traces.append(session.trace(chunk, time.perf_counter() - start))
+                    self.rows = session.rows
                     start = time.perf_counter()
                     yield chunk, kept
             finally:
                 chunks.close()
                 del options[SESSION]
-
-    def trace(self, fps: float) -> Trace:
-        """What the chunks handed out so far have read."""
-        nothing = ((),) * len(self._rows)
-        chunks = (
-            chunk if chunk.history else replace(chunk, history=nothing, scores=nothing)
-            for chunk in self._chunks
-        )
-        return Trace(chunks=tuple(chunks), rows=self._rows, fps=fps)
 
 
 class HostNoise:
@@ -225,15 +218,12 @@ class RolloutSampler(MemorySampler):
         plan: Plan,
         *,
         prefix: Tensor | None,
-        on_chunk: Callable[[Chunk, Tensor], None],
-        fps: float,
+        on_chunk: Callable[[Chunk, Tensor, Run], None],
     ) -> None:
         super().__init__(plan.chunk_frames)
         self._plan = plan
         self._prefix = prefix
         self._on_chunk = on_chunk
-        self._fps = fps
-        self.trace: Trace | None = None
 
     def plan(self, policy: Policy | None, frames: int) -> Plan:
         return self._plan
@@ -259,8 +249,7 @@ class RolloutSampler(MemorySampler):
         on_step = self._previews(callback, source, noise, steps=len(sigmas) - 1)
         run = Run(model_wrap, extra_args, self._plan)
         for chunk, latents in run.chunks(sigmas, source, on_step):
-            self._on_chunk(chunk, latents)
-        self.trace = run.trace(self._fps)
+            self._on_chunk(chunk, latents, run)
         return noise
 
     def _previews(

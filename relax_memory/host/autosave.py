@@ -1,0 +1,182 @@
+"""Every finished chunk on disk before the next begins, and found again by the same request."""
+
+import itertools
+import logging
+import math
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_execution.utils import get_executing_context
+from comfyui_version import __version__ as HOST_VERSION
+from server import PromptServer
+from torch import Tensor
+
+from ..archive import clean_up, open_rollout, saved_rollouts
+from ..plan import Plan
+from ..saved_chunk import SavedChunk, chunk_keys
+from ..state import Description, SavedRollout
+from ..trace import ChunkTrace
+from .attention import policy_of
+from .fingerprint import fingerprint, model_fingerprints
+from .request import Request
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+CONDITIONINGS = ("positive", "negative")
+
+logger = logging.getLogger(__name__)
+
+
+def archive_folder() -> Path:
+    """Where rollouts are saved: in the host's output folder, which people give the room."""
+    return Path(folder_paths.get_output_directory(), "relax_forcing")
+
+
+class Autosave:
+    """The saved rollout of one request, for as long as it is held."""
+
+    def __init__(self, rollout: SavedRollout, keys: list[str]) -> None:
+        self._rollout = rollout
+        self._keys = ["", *keys]
+
+    def chunks(self) -> Iterator[SavedChunk]:
+        """The chunks of the request that are saved already."""
+        return itertools.islice(self._rollout.chunks(), len(self._keys) - 1)
+
+    def save(self, latents: Tensor, trace: ChunkTrace, rows: tuple[str, ...]) -> None:
+        """Put the next finished chunk on disk.
+
+        Raises:
+            OSError: it cannot be written; those before it are safe.
+        """
+        follows, key = self._keys[trace.index : trace.index + 2]
+        chunk = SavedChunk(key=key, follows=follows, latents=latents, trace=trace, rows=rows)
+        try:
+            chunk.write(self._rollout.folder)
+        except OSError as error:
+            raise OSError(
+                f"Chunk {trace.index + 1} of {len(self._keys) - 1} could not be saved in "
+                f"{self._rollout.folder} ({error.strerror}). The {trace.index} before it are safe: "
+                "make room and queue again to continue, or turn autosave off."
+            ) from error
+
+
+@contextmanager
+def autosave(
+    request: Request, model: ModelPatcher, plan: Plan, sigmas: Tensor
+) -> Iterator[Autosave]:
+    """Hold what is saved of a request, say what that is, and clean up once it is complete.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder = archive_folder()
+    made_from = _made_from(request, model, sigmas)
+    keys = _keys(made_from, plan)
+    with ExitStack() as held:
+        try:
+            rollout = held.enter_context(open_rollout(folder, keys))
+            _describe(rollout, request, model, made_from, planned_chunks=len(keys))
+        except OSError as error:
+            raise OSError(
+                f"autosave cannot write to {folder} ({error.strerror or error}): make room there "
+                "or allow writing, or turn autosave off."
+            ) from error
+        _show(_beginning(rollout, folder, made_from, planned_chunks=len(keys)))
+        try:
+            yield Autosave(rollout, keys)
+        finally:
+            saved_chunks = len(rollout.files)
+            if saved_chunks >= len(keys):
+                clean_up(folder)
+            else:
+                logger.info(
+                    "%d of %d chunks are saved: queue again to continue.", saved_chunks, len(keys)
+                )
+
+
+def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:
+    """Fingerprints of all that decides what a chunk looks like; the length does not."""
+    skipped = math.isclose(request.cfg, 1.0) and not model.model_options.get(
+        "disable_cfg1_optimization", False
+    )
+    values = {
+        "positive": request.positive,
+        "negative": None if skipped else request.negative,
+        "seed": request.seed,
+        "width": request.width,
+        "height": request.height,
+        "cfg": request.cfg,
+        "frames_per_chunk": request.frames_per_chunk,
+        "batch_size": request.batch_size,
+        "prefix": request.prefix,
+        "steps, shift or sigmas": sigmas,
+        "precision of latents": comfy.model_management.intermediate_dtype(),
+    }
+    return model_fingerprints(model) | {name: fingerprint(value) for name, value in values.items()}
+
+
+def _keys(made_from: dict[str, str], plan: Plan) -> list[str]:
+    """One for each chunk; the conditioning, now the same for all, is what may differ by chunk."""
+    common = {name: made for name, made in made_from.items() if name not in CONDITIONINGS}
+    conditioning = fingerprint([made_from[name] for name in CONDITIONINGS])
+    return chunk_keys(fingerprint(common), [conditioning] * plan.chunk_count)
+
+
+def _describe(
+    rollout: SavedRollout,
+    request: Request,
+    model: ModelPatcher,
+    made_from: dict[str, str],
+    *,
+    planned_chunks: int,
+) -> None:
+    """Write what the rollout is to become, unless that is what it says."""
+    before = rollout.description
+    settings = ("seed", "steps", "cfg", "frames_per_chunk", "batch_size")
+    description = Description(
+        planned_chunks=max(planned_chunks, before.planned_chunks if before else 0),
+        width=request.width,
+        height=request.height,
+        settings={name: getattr(request, name) for name in settings}
+        | {"memory": str(policy_of(model))},
+        made_from=made_from,
+        versions={"pack": pack_version(), "ComfyUI": HOST_VERSION, "torch": torch.__version__},
+    )
+    if description != before:
+        rollout.describe(description)
+
+
+def pack_version() -> str:
+    return re.search(r'^version = "(.*)"', PYPROJECT.read_text("utf-8"), re.MULTILINE)[1]
+
+
+def _beginning(
+    rollout: SavedRollout, folder: Path, made_from: dict[str, str], *, planned_chunks: int
+) -> str:
+    """What a rollout begins with, in a sentence; empty where there is nothing to say."""
+    saved_chunks = min(len(rollout.files), planned_chunks)
+    if saved_chunks == planned_chunks:
+        return f"All {planned_chunks} chunks are saved already ({rollout.name})"
+    if saved_chunks:
+        return f"Continues after {saved_chunks} of {planned_chunks} saved chunks ({rollout.name})"
+    for other in saved_rollouts(folder):
+        description = other.description
+        if description is not None and not other.finished:
+            changed = [n for n, made in made_from.items() if description.made_from.get(n) != made]
+            return f"Starts anew: {', '.join(changed)} changed since the unfinished {other.name}"
+    return ""
+
+
+def _show(text: str) -> None:
+    """Say it in the log and on the node."""
+    where = get_executing_context()
+    if text:
+        logger.info("%s.", text)
+        if where is not None and PromptServer.instance is not None:
+            PromptServer.instance.send_progress_text(text, where.node_id)

@@ -1,0 +1,125 @@
+"""What a sampling node asks for, checked before anything is loaded or sampled."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+LATENT_CHANNELS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the sampler nodes ask for, in the host's terms. `length` counts video frames.
+
+    `prefix` are clean latents `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas`
+    replaces the schedule made from `steps`.
+
+    Raises:
+        ValueError: an input that cannot be sampled, by name, with its value and what is needed.
+    """
+
+    model: ModelPatcher
+    positive: list
+    negative: list | None = None
+    width: int
+    height: int
+    length: int
+    seed: int
+    steps: int = 4
+    cfg: float = 1.0
+    frames_per_chunk: int = 3
+    batch_size: int = 1
+    prefix: Tensor | None = None
+    sigmas: Tensor | None = None
+    fps: float = 16.0
+    autosave: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if value < 16 or value % 16:
+                raise ValueError(
+                    f"{name} is {value}, but Wan needs a multiple of 16: use {_round(value, 16)}."
+                )
+        for name in ("length", "steps", "frames_per_chunk", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more.")
+        if self.negative is None and not math.isclose(self.cfg, 1.0):
+            raise ValueError(
+                f"cfg is {self.cfg:g}, but no negative conditioning is connected: connect one or "
+                "set cfg to 1.0 (causal checkpoints are made for 1.0)."
+            )
+        for name in ("positive", "negative"):
+            _check_conditioning(name, getattr(self, name))
+        self._check_prefix()
+        self._check_sigmas()
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames of the video that is returned."""
+        return (self.length - 1) // 4 + 1
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width of a latent frame."""
+        return self.height // 8, self.width // 8
+
+    @property
+    def prefix_frames(self) -> int:
+        return 0 if self.prefix is None else self.prefix.shape[2]
+
+    def _check_prefix(self) -> None:
+        if self.prefix is None:
+            return
+        samples, *shape = self.prefix.shape
+        expected = [LATENT_CHANNELS, "frames", *self.latent_size]
+        if len(shape) != 4 or [shape[0], *shape[2:]] != [LATENT_CHANNELS, *self.latent_size]:
+            raise ValueError(
+                f"prefix has shape {list(shape)} for each sample, but {expected} is needed for "
+                f"{self.width}x{self.height}: encode it with the Wan 2.1 VAE at this size."
+            )
+        if samples not in (1, self.batch_size):
+            raise ValueError(
+                f"prefix has {samples} samples, but batch_size is {self.batch_size}: give 1 or "
+                f"{self.batch_size}."
+            )
+        if not torch.isfinite(self.prefix).all():
+            raise ValueError("prefix holds NaN or infinite values: make these latents again.")
+        if self.prefix_frames >= self.latent_frames:
+            raise ValueError(
+                f"length is {self.length} video frames, which the prefix alone fills with "
+                f"{4 * self.prefix_frames - 3}: length counts the prefix too, so raise it."
+            )
+
+    def _check_sigmas(self) -> None:
+        if self.sigmas is None:
+            return
+        levels = self.sigmas.tolist()
+        descends = all(a > b for a, b in zip(levels, levels[1:], strict=False))
+        if len(levels) < 2 or not descends or levels[-1] != 0:
+            raise ValueError(
+                f"sigmas are {[round(level, 4) for level in levels]}, but they must descend and "
+                "end in 0, as 1.0, 0.9375, 0.8333, 0.625, 0 does."
+            )
+
+
+def _check_conditioning(name: str, conditioning: list | None) -> None:
+    for embedding, options in conditioning or ():
+        if embedding is not None and not torch.isfinite(embedding).all():
+            raise ValueError(
+                f"{name} conditioning holds NaN or infinite values: check the text encoder and "
+                "its precision."
+            )
+        if options.get("start_percent", 0.0) > 0.0 or options.get("end_percent", 1.0) < 1.0:
+            raise ValueError(
+                f"{name} conditioning holds only for steps {options.get('start_percent', 0.0):g} "
+                f"to {options.get('end_percent', 1.0):g}, but what is remembered must come from "
+                "all of them: remove the start and end percentages."
+            )
+
+
+def _round(value: int, multiple: int) -> int:
+    return max(multiple, round(value / multiple) * multiple)
