@@ -8,8 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 HOST = Path(os.environ.get("COMFYUI_PATH", ROOT / ".comfyui")).resolve()
 
 sys.path[:] = [str(HOST), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
 sys.path += [str(ROOT), str(ROOT / "tests")]
+
+torch.set_num_threads(1)  # models this small only wait for a second thread

@@ -65,3 +65,21 @@ def conditioning(seed: int, tokens: int = 8, batch: int = 1) -> list:
     """Conditioning as CLIPTextEncode gives it: `[[embeddings [B, L, 4096], options]]`."""
     generator = torch.Generator().manual_seed(seed)
     return [[torch.randn(batch, tokens, TEXT_DIM, generator=generator), {}]]
+
+
+MEMORY = {
+    "sink_frames": 2,
+    "history_frames": 1,
+    "tail_frames": 1,
+    "history_candidates": 4,
+    "redundancy_weight": 2.0,
+    "reservoir_frames": 24,
+    "rope": "hybrid",
+    "reservoir_device": "gpu",
+    "reservoir_dtype": "model",
+}
+
+
+def remembering(kind: str = "wan", **settings):
+    """The small model with a memory node: the paper's settings, but a reservoir of 24 frames."""
+    return node("RelaxForcingMemory", model=model(kind), **MEMORY | settings)[0]
