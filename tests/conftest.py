@@ -1,7 +1,7 @@
 """Puts the host's folder first on the path, so that our `nodes/` never shadows its `nodes.py`.
 
-Unit tests need torch alone. The host is imported by the `host` fixture of `tests/tiny.py` users,
-on the CPU, and its absence is an error, never a skip.
+Unit tests need torch alone. The others import the host through `tiny`, on the CPU; without a host
+they fail, never skip.
 """
 
 import os
