@@ -170,7 +170,7 @@ def extract(tar, member, target):
 
 
 def install_pack():
-    """Link this repository into `data/custom_nodes/`: on Windows by a junction, which any user may."""
+    """Link this repository into `data/custom_nodes/`; any user of Windows may make a junction."""
     link = DATA / "custom_nodes" / "ComfyUI-RelaxForcing"
     if link.exists() and link.samefile(ROOT):
         return

@@ -14,20 +14,24 @@ from pathlib import Path
 import aiohttp
 
 TEXT_EVENT = 3  # binary websocket message: event, length of the node id, node id, text
-SECONDS_BETWEEN_LINES = 10  # where the output is not a terminal
+SECONDS_BETWEEN_LINES = 5  # where the output is not a terminal
 
 
 class Display:
     """The newest line of progress: one moving line in a terminal, now and then a line elsewhere."""
 
     def __init__(self) -> None:
+        self._node = ""
         self._due = 0.0
 
-    def show(self, line: str) -> None:
+    def show(self, node: str, text: str) -> None:
+        """`node` is the title of the working node, `text` what it says of itself, if anything."""
+        line = f"{node}: {text}" if text else node
+        now = time.monotonic()
         if sys.stdout.isatty():
             print(f"\r\033[K{line:.100}", end="", flush=True)
-        elif time.monotonic() >= self._due:
-            self._due = time.monotonic() + SECONDS_BETWEEN_LINES
+        elif node != self._node or (text and now >= self._due):
+            self._node, self._due = node, now + SECONDS_BETWEEN_LINES * bool(text)
             print(line, flush=True)
 
     def clear(self) -> None:
@@ -44,11 +48,11 @@ async def play(url: str, workflow: dict, output: Path) -> None:
         job = await queue(session, workflow, client)
         display = Display()
         async for message in socket:
-            line = progress(message, workflow, job)
-            if line is None:
+            node, text = progress(message, job)
+            if node is None:
                 break
-            if line:
-                display.show(line)
+            if node:
+                display.show(title(workflow, node), text)
         else:
             sys.exit("ComfyUI stopped before the workflow was finished.")
         display.clear()
@@ -69,29 +73,24 @@ async def queue(session: aiohttp.ClientSession, workflow: dict, client: str) -> 
     return answer["prompt_id"]
 
 
-def progress(message: aiohttp.WSMessage, workflow: dict, job: str) -> str | None:
-    """A line to show, an empty one for what needs no line, None when the job is done."""
+def progress(message: aiohttp.WSMessage, job: str) -> tuple[str | None, str]:
+    """The working node's id and what it says of itself.
+
+    The id is empty where a message tells nothing of interest, and None when the job is done.
+    """
     if message.type == aiohttp.WSMsgType.BINARY:
-        return progress_text(message.data, workflow)
+        event, length = struct.unpack(">II", message.data[:8])
+        said = message.data[8:]
+        return (said[:length].decode(), said[length:].decode()) if event == TEXT_EVENT else ("", "")
     event = json.loads(message.data)
     data = event["data"]
     if data.get("prompt_id") != job:
-        return ""
+        return "", ""
     if event["type"] == "execution_interrupted":
         sys.exit("The workflow was interrupted.")
     if event["type"] == "execution_error":
-        sys.exit(f"{title(workflow, data['node_id'])} failed: {data['exception_message']}")
-    if event["type"] != "executing":
-        return ""
-    return title(workflow, data["node"]) if data["node"] else None
-
-
-def progress_text(data: bytes, workflow: dict) -> str:
-    event, length = struct.unpack(">II", data[:8])
-    if event != TEXT_EVENT:
-        return ""
-    node, text = data[8 : 8 + length].decode(), data[8 + length :].decode()
-    return f"{title(workflow, node)}: {text}"
+        sys.exit(f"{data['node_type']} failed: {data['exception_message']}")
+    return (data["node"], "") if event["type"] == "executing" else ("", "")
 
 
 def title(workflow: dict, node: str) -> str:
