@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import gc
 import weakref
+from contextlib import nullcontext
 
 import comfy.sample
 import nodes as host_nodes
 import pytest
 import tiny
 import torch
+from comfy.model_management import InterruptProcessingException
 from comfy_extras import nodes_ar_video, nodes_custom_sampler
 from parity import cases, reference
 from parity.cases import TOLERANCE, Case, error
@@ -93,6 +95,14 @@ def test_our_sampler_equals_the_reference_with_the_hosts_noise(kind, cfg, monkey
     assert error(ours(case.memory, 3, case.frames, kind=kind, **options), expected) < TOLERANCE
 
 
+def test_our_sampler_without_a_memory_node_has_the_papers_settings():
+    (sampler,) = tiny.node("RelaxForcingSamplerSelect", frames_per_chunk=3)
+    bare = tiny.model("causal")
+    before = ordinary(bare, "euler")
+    assert torch.equal(advanced(bare, sampler, Case().prompts, 12), ours(Relaxed(), 3, 12))
+    assert torch.equal(ordinary(bare, "euler"), before)
+
+
 def ordinary(model, sampler: str, seed: int = 3) -> torch.Tensor:
     (latent,) = host_nodes.common_ksampler(
         model, seed, 3, 3.0, sampler, "simple", tiny.conditioning(1), tiny.conditioning(2), empty(9)
@@ -173,18 +183,22 @@ def state_of_runs() -> list:
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_nothing_of_a_session_survives_the_run(cfg):
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_nothing_of_a_session_survives_the_run(cfg, interrupted):
     references, calls = [], []
     model = cases.with_memory(tiny.model(), Relaxed()).clone()
 
     def note(apply_model, args):
         calls.append(args["cond_or_uncond"])
-        if len(calls) == 12:  # in the third chunk at the latest, with frames in memory
+        if len(calls) == 12:  # in the third chunk, with frames in memory
             references.extend(weakref.ref(x) for x in state_of_runs())
+            if interrupted:
+                raise InterruptProcessingException
         return apply_model(args["input"], args["timestep"], **args["c"])
 
     model.set_model_unet_function_wrapper(note)
-    cases.sample(Case(frames=9, cfg=cfg), model)
+    with pytest.raises(InterruptProcessingException) if interrupted else nullcontext():
+        cases.sample(Case(frames=9, cfg=cfg), model)
     gc.collect()
     assert references
     assert not [x for x in references if x() is not None]
