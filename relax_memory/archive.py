@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .atomic import sync_folder
-from .state import SavedRollout
+from .state import LABEL_GAP, SavedRollout
 
 FINISHED_BYTES = 4 * 2**30
 UNFINISHED_SECONDS = 30 * 24 * 3600
@@ -23,6 +23,24 @@ logger = logging.getLogger(__name__)
 def saved_rollouts(folder: Path) -> list[SavedRollout]:
     """Rollouts with a chunk or more, newest first."""
     return sorted((r for r in _rollouts(folder) if r.files), key=lambda r: r.name, reverse=True)
+
+
+def find_rollout(folder: Path, label: str) -> SavedRollout:
+    """The saved rollout that a label names, even if it has grown since it had that label.
+
+    Raises:
+        ValueError: there is none; a label is never used as a path.
+    """
+    saved = saved_rollouts(folder)
+    for rollout in saved:
+        if label == rollout.name or label.startswith(rollout.name + LABEL_GAP):
+            return rollout
+    if not saved:
+        raise ValueError(f"No rollout is saved in {folder}: autosave of a sampler puts them there.")
+    raise ValueError(
+        f'rollout is "{label}", but none of that name is saved in {folder}: choose one of the list '
+        f'again, such as "{saved[0].label}".'
+    )
 
 
 @contextmanager

@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import filelock
+import torch
+from torch import Tensor
 
 from .atomic import PART, checksum, write_whole
 from .saved_chunk import FILE_NAME, FORMAT, SavedChunk, check_format
 
 DESCRIPTION = "rollout.json"
 LOCK = "lock"
+LABEL_GAP = "  "
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class SavedRollout:
                 return None
             check_format(content["rollout"])
             return Description(**content["rollout"]["description"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     @property
@@ -85,6 +88,16 @@ class SavedRollout:
         """Whether it has all the chunks that it was last to have."""
         description = self.description
         return description is not None and len(self.files) >= description.planned_chunks
+
+    @property
+    def label(self) -> str:
+        """The name and how far it is, in a line for people; the name comes first."""
+        description, count = self.description, len(self.files)
+        if description is None:
+            return f"{self.name}{LABEL_GAP}{count} chunks"
+        size = f"{description.width}x{description.height}"
+        far = "all" if self.finished else f"{count} of"
+        return LABEL_GAP.join([self.name, size, f"{far} {description.planned_chunks} chunks"])
 
     def chunks(self) -> Iterator[SavedChunk]:
         """The chunks in order. Raises ValueError at the first that cannot be used."""
@@ -95,6 +108,22 @@ class SavedRollout:
                 raise ValueError(f"{path} does not follow on the chunk before it.")
             previous = chunk.key
             yield chunk
+
+    def latents(self) -> Tensor:
+        """All chunks that can be used as one video `[B, C, T, H, W]`.
+
+        Raises:
+            ValueError: not even the first can be used.
+        """
+        latents = []
+        try:
+            for chunk in self.chunks():
+                latents.append(chunk.latents)
+        except ValueError as error:
+            if not latents:
+                raise
+            logger.warning("The video ends after %d chunks: %s", len(latents), error)
+        return torch.cat(latents, dim=2)
 
     def matching(self, keys: list[str]) -> int:
         """How many of its first chunks can be used and have these keys."""

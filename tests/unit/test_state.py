@@ -1,0 +1,387 @@
+"""What is saved is found again, and what is damaged, foreign or too new is never used."""
+
+import dataclasses
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+
+import filelock
+import pytest
+import torch
+from safetensors.torch import save
+
+from relax_memory import atomic
+from relax_memory.archive import clean_up, find_rollout, open_rollout, saved_rollouts
+from relax_memory.saved_chunk import SavedChunk, chunk_keys
+from relax_memory.state import DESCRIPTION, Description, SavedRollout
+from relax_memory.trace import ChunkTrace
+
+KEYS = chunk_keys("all", "abcdef")
+NAN = float("nan")
+
+
+def chunk(index, keys=KEYS, dtype=torch.float32):
+    """Chunk `index` of the rollout with these keys; 2 samples, 3 frames."""
+    generator = torch.Generator().manual_seed(index)
+    first = 3 * index
+    return SavedChunk(
+        key=keys[index],
+        follows=keys[index - 1] if index else "",
+        latents=torch.randn(2, 4, 3, 2, 2, generator=generator).to(dtype),
+        trace=ChunkTrace(
+            index=index,
+            frames=(first, first + 1, first + 2),
+            given=index == 0,
+            sink=(0, 1) if index else (),
+            candidates=(),
+            tail=(first - 1,) if index else (),
+            history=((), ()) if index else (),
+            scores=((), ()) if index else (),
+            seconds=0.5,
+        ),
+        rows=("positive 0", "positive 1") if index else (),
+    )
+
+
+def description(**changes):
+    settings = {"planned_chunks": 6, "width": 16, "height": 16, "settings": {"seed": 1}}
+    return Description(**settings | {"made_from": {"seed": "a"}, "versions": {}} | changes)
+
+
+def rollout(folder, chunks=3, keys=KEYS, **changes):
+    """A saved rollout of so many chunks."""
+    with open_rollout(folder, keys) as saved:
+        saved.describe(description(**changes))
+        for index in range(len(saved.files), chunks):
+            chunk(index, keys).write(saved.folder)
+    return SavedRollout(saved.folder)
+
+
+def content(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def same(a, b):
+    a, b = dataclasses.asdict(a), dataclasses.asdict(b)
+    return torch.equal(a.pop("latents"), b.pop("latents")) and repr(a) == repr(b)
+
+
+# --- chunk files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_chunk_comes_back_as_it_was(tmp_path, dtype):
+    written = chunk(2, dtype=dtype)
+    trace = dataclasses.replace(written.trace, candidates=(2, 3), scores=((0.1, NAN), ()))
+    written = dataclasses.replace(written, trace=trace)
+    written.write(tmp_path)
+    read = SavedChunk.read(*tmp_path.iterdir())
+    assert same(read, written)
+    assert read.latents.dtype == dtype
+
+
+def test_a_change_spoils_the_first_chunk_it_affects_and_all_that_follow():
+    for changed in range(6):
+        parts = ["x" if i == changed else part for i, part in enumerate("abcdef")]
+        equal = [a == b for a, b in zip(KEYS, chunk_keys("all", parts), strict=True)]
+        assert equal == [i < changed for i in range(6)]
+    assert not set(KEYS) & set(chunk_keys("other", "abcdef"))
+    assert chunk_keys("all", "abc") == KEYS[:3]
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    chunk(0).write(tmp_path)
+    (path,) = tmp_path.iterdir()
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(
+            data[:position] + bytes([data[position] ^ 1 << position % 8]) + data[position + 1 :]
+        )
+        with pytest.raises(ValueError, match="is damaged"):
+            SavedChunk.read(path)
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    chunk(0).write(tmp_path)
+    (path,) = tmp_path.iterdir()
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match="is damaged"):
+            SavedChunk.read(path)
+
+
+def record(**changes):
+    """The metadata of a chunk file."""
+    trace = dataclasses.asdict(chunk(0).trace)
+    record = {"format": 1, "key": "k", "follows": "", "rows": [], "trace": trace} | changes
+    return {"relax_forcing": json.dumps(record)}
+
+
+LATENTS = {"latents": torch.zeros(1, 4, 3, 2, 2)}
+FOREIGN = {
+    "empty": b"",
+    "text": b"no safetensors at all",
+    "pickle": b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.",
+    "endless header": struct.pack("<Q", 2**63) + b"{}",
+    "header of a list": struct.pack("<Q", 2) + b"[]",
+    "other metadata": save(LATENTS, {"format": "pt"}),
+    "no metadata": save(LATENTS),
+    "no record": save(LATENTS, {"relax_forcing": "[]"}),
+    "other tensor": save({"video": LATENTS["latents"]}, record()),
+    "other shape": save({"latents": torch.zeros(4, 4)}, record()),
+    "other frames": save({"latents": torch.zeros(1, 4, 2, 2, 2)}, record()),
+    "future format": save(LATENTS, record(format=2)),
+    "no key": save(LATENTS, {"relax_forcing": json.dumps({"format": 1})}),
+    "strange trace": save(LATENTS, record(trace={"index": 0, "colour": 1})),
+    "impossible trace": save(
+        LATENTS, record(trace=dataclasses.asdict(chunk(0).trace) | {"seconds": -1})
+    ),
+}
+
+
+@pytest.mark.parametrize("data", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_files_are_refused_in_a_sentence(tmp_path, data):
+    """Even where their checksum is right."""
+    path = tmp_path / f"000000-{atomic.checksum(data)}.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"^.+ holds no chunk that can be used \(.+\)\.$"):
+        SavedChunk.read(path)
+
+
+def test_a_future_format_says_so(tmp_path):
+    data = FOREIGN["future format"]
+    path = tmp_path / f"000000-{atomic.checksum(data)}.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="format 2, but this version of the pack reads 1"):
+        SavedChunk.read(path)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, step, error):
+    before = content(rollout(tmp_path).folder)
+
+    def fail(*args):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(type(error)):
+            chunk(3).write(SavedRollout(next(tmp_path.iterdir())).folder)
+    assert content(tmp_path) == before
+
+
+# --- rollouts -------------------------------------------------------------------------------------
+
+
+def test_a_rollout_is_continued_in_place(tmp_path):
+    first = rollout(tmp_path, chunks=2)
+    before = content(tmp_path)
+    second = rollout(tmp_path, chunks=5)
+    assert second.folder == first.folder
+    assert before.items() <= content(tmp_path).items()
+    assert [c.key for c in second.chunks()] == KEYS[:5]
+    whole = torch.cat([chunk(i).latents for i in range(5)], dim=2)
+    assert torch.equal(second.latents(), whole)
+
+
+def test_a_shorter_video_uses_the_beginning(tmp_path):
+    saved = rollout(tmp_path, chunks=5)
+    before = content(tmp_path)
+    with open_rollout(tmp_path, KEYS[:2]) as again:
+        assert again.folder == saved.folder
+        assert again.matching(KEYS[:2]) == 2
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("changed", range(5))
+def test_a_changed_part_begins_anew_with_what_comes_before(tmp_path, changed):
+    old = rollout(tmp_path, chunks=5)
+    before = content(old.folder)
+    keys = chunk_keys("all", "abcdef"[:changed] + "XXXXXX")
+    with open_rollout(tmp_path, keys) as new:
+        assert new.folder != old.folder
+        assert len(new.files) == new.matching(keys) == changed
+        assert all(map(same, new.chunks(), old.chunks()))
+    assert content(old.folder) == before
+    assert new.folder.exists() == (changed > 0)  # one without a chunk is nothing
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("spoil", [damage, os.unlink], ids=["damaged", "lost"])
+@pytest.mark.parametrize("index", range(4))
+def test_chunks_before_a_bad_one_are_used_and_none_after(tmp_path, caplog, index, spoil):
+    old = rollout(tmp_path, chunks=4)
+    spoil(old.files[index])
+    before = content(old.folder)
+    with open_rollout(tmp_path, KEYS) as new:
+        assert len(new.files) == new.matching(KEYS) == index
+        assert (new.folder == old.folder) == (index == 3 and spoil is os.unlink)
+    assert content(old.folder) == before
+    assert ("left out: " in caplog.text) == (index < 3 or spoil is damage)
+
+
+def test_a_chunk_of_another_rollout_is_left_out(tmp_path, caplog):
+    other = rollout(tmp_path, keys=chunk_keys("other", "abcdef"))
+    saved = rollout(tmp_path, chunks=2)
+    os.link(other.files[2], saved.folder / other.files[2].name)
+    assert saved.matching(KEYS) == 2
+    assert saved.latents().shape[2] == 6
+    assert "does not follow" in caplog.text
+
+
+def test_where_nothing_can_be_used_it_says_why(tmp_path):
+    saved = rollout(tmp_path)
+    damage(saved.files[0])
+    with pytest.raises(ValueError, match="is damaged"):
+        saved.latents()
+
+
+def test_a_rollout_without_a_chunk_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_rollout(tmp_path, KEYS) as saved:
+        saved.describe(description())
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_writer_holds_is_copied(tmp_path):
+    with open_rollout(tmp_path, KEYS) as one:
+        chunk(0).write(one.folder)
+        with open_rollout(tmp_path, KEYS) as two:
+            assert one.folder != two.folder
+            assert len(two.files) == 1
+            for saved in (one, two):
+                chunk(1).write(saved.folder)
+        assert one.matching(KEYS) == two.matching(KEYS) == 2
+
+
+def test_a_killed_writer_holds_nothing(tmp_path):
+    saved = rollout(tmp_path)
+    program = (
+        "import sys, filelock\nwith filelock.FileLock(sys.argv[1]): print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", program]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*command, saved.folder / "lock"], **pipes) as process:
+        process.stdout.readline()
+        with pytest.raises(filelock.Timeout), saved.hold():
+            pass
+        process.kill()
+    with open_rollout(tmp_path, KEYS) as again:
+        assert again.folder == saved.folder
+
+
+# --- descriptions and lists -----------------------------------------------------------------------
+
+
+def test_a_description_is_sound_or_none(tmp_path):
+    saved = rollout(tmp_path)
+    path = saved.folder / DESCRIPTION
+    data = path.read_bytes()
+    for position in range(len(data)):
+        flipped = bytes([data[position] ^ 1 << position % 8])
+        path.write_bytes(data[:position] + flipped + data[position + 1 :])
+        assert saved.description in (None, description())
+        assert saved.label.startswith(saved.name)
+        path.write_bytes(data[:position])
+        assert saved.description in (None, description())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 10**5, '{"rollout": {"format": 2}}'])
+def test_a_foreign_description_is_none(tmp_path, text):
+    saved = rollout(tmp_path)
+    (saved.folder / DESCRIPTION).write_text(text)
+    assert saved.description is None
+    assert saved.label == f"{saved.name}  3 chunks"
+    assert saved.matching(KEYS) == 3
+
+
+def test_the_list_names_the_newest_first_and_how_far_each_is(tmp_path):
+    for name, chunks in {"2026-01-02 10.00.00": 2, "2026-01-02 09.00.00": 6}.items():
+        rollout(tmp_path, chunks, keys=chunk_keys(name, "abcdef")).folder.rename(tmp_path / name)
+    (tmp_path / "2026-01-03 09.00.00").mkdir()
+    (tmp_path / "notes.txt").touch()
+    labels = [saved.label for saved in saved_rollouts(tmp_path)]
+    assert labels == [
+        "2026-01-02 10.00.00  16x16  2 of 6 chunks",
+        "2026-01-02 09.00.00  16x16  all 6 chunks",
+    ]
+
+
+def test_a_label_names_its_rollout_after_it_has_grown_or_was_renamed(tmp_path):
+    saved = rollout(tmp_path, 2)
+    label = saved.label
+    rollout(tmp_path, 4)
+    assert find_rollout(tmp_path, label).folder == saved.folder
+    assert find_rollout(tmp_path, saved.name).folder == saved.folder
+    renamed = saved.folder.rename(tmp_path / "my  cat")
+    assert find_rollout(tmp_path, SavedRollout(renamed).label).folder == renamed
+
+
+@pytest.mark.parametrize(
+    "label", ["", ".", "..", "../out", "out", "/", "link", "a\0b", "C:\\", " "]
+)
+def test_a_label_is_never_a_path(tmp_path, label):
+    outside = rollout(tmp_path / "out").folder
+    inside = rollout(tmp_path / "in").folder
+    (tmp_path / "in" / "link").symlink_to(outside)
+    for name in (label, str(outside), f"../out/{outside.name}", f"{inside.name}/../{inside.name}"):
+        with pytest.raises(ValueError, match="choose one of the list"):
+            find_rollout(tmp_path / "in", name)
+
+
+def test_where_nothing_is_saved_it_says_so(tmp_path):
+    assert saved_rollouts(tmp_path / "missing") == []
+    with pytest.raises(ValueError, match="No rollout is saved in"):
+        find_rollout(tmp_path / "missing", "any")
+
+
+# --- cleaning up ----------------------------------------------------------------------------------
+
+
+def aged(folder, name, age, **changes):
+    """A saved rollout last changed `age` seconds ago."""
+    saved = rollout(folder, keys=chunk_keys(name, "abcdef"), **changes)
+    os.utime(saved.folder, (time.time() - age,) * 2)
+    return saved
+
+
+def test_finished_rollouts_stay_until_newer_ones_take_the_room(tmp_path):
+    finished = [aged(tmp_path, f"{age}", age, planned_chunks=3) for age in range(4)]
+    size = finished[0].bytes
+    for room, kept in [(2 * size, 2), (size, 1), (0, 0)]:
+        clean_up(tmp_path, finished_bytes=room)
+        assert [saved.folder.exists() for saved in finished] == [i < kept for i in range(4)]
+
+
+def test_the_newest_finished_rollout_stays_however_large(tmp_path):
+    saved = aged(tmp_path, "a", 0, planned_chunks=3)
+    clean_up(tmp_path, finished_bytes=1)
+    assert saved.folder.exists()
+
+
+def test_unfinished_rollouts_stay_until_they_are_old(tmp_path):
+    young, old = (aged(tmp_path, f"{age}", age) for age in (50, 150))
+    clean_up(tmp_path, finished_bytes=0, unfinished_seconds=100)
+    assert young.folder.exists()
+    assert not old.folder.exists()
+
+
+def test_what_is_in_use_unreadable_or_foreign_stays(tmp_path):
+    held, strange, mixed = (aged(tmp_path, name, 9, planned_chunks=1) for name in "abc")
+    (strange.folder / DESCRIPTION).write_text("{}")
+    foreign = [tmp_path / "folder" / "file", mixed.folder / "my notes", tmp_path / "file"]
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with held.hold():
+        clean_up(tmp_path, finished_bytes=0, unfinished_seconds=0)
+    assert [len(saved.files) for saved in (held, strange, mixed)] == [3, 3, 0]
+    assert all(path.exists() for path in foreign)
