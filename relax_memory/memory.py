@@ -78,6 +78,7 @@ class Memory:
         self._means: dict[int, Tensor] = {}
         self._stored: list[int] = []
         self._moves: list[Move] = []
+        self._ready = [0] * layers
         self._placed: dict[tuple[int, int], tuple[int, int]] = {}
 
     @property
@@ -92,13 +93,14 @@ class Memory:
             keys, values: of the running chunk `[B, L, heads, head_dim]`, keys rotated.
 
         Raises:
-            RuntimeError: this stream did not take part in the clean pass of the chunk before.
+            RuntimeError: this layer did not take part in the clean pass of the chunk before.
         """
-        if layer == 0 and self.selection.chunk.index != chunk.index:
+        if self._ready[layer] != chunk.index:
             raise RuntimeError(
-                f"A conditioning takes part in chunk {chunk.index}, but the last chunk it "
-                f"remembers is {self.selection.chunk.index - 1}: every conditioning must hold for "
-                "the whole of sampling, so remove its start and end percentages."
+                f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
+                f"with chunk {self._ready[layer] - 1}: something skipped the model or a layer of "
+                "it, so remove start and end percentages of conditionings and nodes that skip "
+                "steps or blocks."
             )
         attended = chunk.roles.attended_frames
         return self.buffer.append(layer, attended, chunk.length_frames, keys, values)
@@ -123,6 +125,7 @@ class Memory:
         if layer == 0:
             self._turn_to_next(chunk, keys)
         self._prepare(layer, fresh)
+        self._ready[layer] = chunk.index + 1
         for frame in self._stored:
             if frame in fresh:
                 self._bank(frame).store(layer, frame, *fresh[frame])

@@ -45,6 +45,11 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
         if isinstance(sampler, ChunkedSampler):
             guider = executor.class_obj
             options = guider.model_options["transformer_options"]
+            if guider.model_patcher.get_additional_models_with_key("multigpu"):
+                raise ValueError(
+                    "model is spread over several GPUs, but its memory lies on one: use the model "
+                    "without the multi-GPU node."
+                )
             plan = sampler.plan(policy, noise.shape[2])
             budget = make_budget(
                 guider.model_patcher,

@@ -98,7 +98,7 @@ class HostNoise:
         if draw == 0:
             return frames
         seed = self._seed + 1000 * chunk.index + draw - 1
-        generator = torch.Generator(frames.device).manual_seed(seed)
+        generator = torch.Generator(frames.device).manual_seed(seed % 2**64)
         like = {"device": frames.device, "dtype": frames.dtype}
         return torch.randn(frames.shape, generator=generator, **like)
 

@@ -160,12 +160,16 @@ def test_a_stream_that_missed_a_clean_pass_is_refused():
     memory = make_memory(plan, rows=1)
     remember(memory, plan.chunk(0), KeySource(1))
     memory.read(plan.chunk(1), 0, keys, values)
-    with pytest.raises(RuntimeError, match="chunk 2, but the last chunk it remembers is 0"):
+    with pytest.raises(
+        RuntimeError, match="memory for chunk 2, but what it remembers ends with chunk 0"
+    ):
         memory.read(plan.chunk(2), 0, keys, values)
 
 
 def test_a_stream_that_appears_late_is_refused():
     plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
     memory = make_memory(plan, rows=1)
-    with pytest.raises(RuntimeError, match="takes part in chunk 2"):
+    with pytest.raises(
+        RuntimeError, match="memory for chunk 2, but what it remembers ends with chunk -1"
+    ):
         memory.read(plan.chunk(2), 0, *KeySource(1)(plan.chunk(2)))
