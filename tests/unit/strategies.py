@@ -12,8 +12,9 @@ ROPES = st.sampled_from(("hybrid", "absolute"))
 @st.composite
 def relaxed_policies(draw):
     """Any settings whose reservoir holds the memory and a chunk of `CHUNK_FRAMES`."""
-    sink, tail, candidates = draw(st.tuples(*[st.integers(0, 6)] * 3))
-    history = draw(st.integers(0, min(3, candidates)))
+    sink, tail = draw(st.integers(0, 6)), draw(st.integers(0, 6))
+    candidates = draw(st.sampled_from((4, 1, 2, 3, 5, 6, 0)))
+    history = min(candidates, draw(st.sampled_from((1, 2, 3, 0))))
     smallest = sink + history + tail + CHUNK_FRAMES
     return RelaxedMemory(
         sink_frames=sink,
@@ -46,7 +47,7 @@ def plans(draw, policies=policies, longest=60):
     prefix = draw(st.integers(0, 12))
     return Plan(
         draw(policies),
-        total_frames=prefix + draw(st.integers(1, longest)),
+        total_frames=prefix + longest - draw(st.integers(0, longest - 1)),
         chunk_frames=draw(st.integers(1, CHUNK_FRAMES)),
         prefix_frames=prefix,
         whole_chunks=draw(st.booleans()),

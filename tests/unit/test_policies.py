@@ -9,7 +9,7 @@ from unit.strategies import CHUNK_FRAMES, relaxed_policies, window_policies
 from relax_memory.policies import POLICIES, RelaxedMemory, WindowMemory
 from relax_memory.roles import Roles
 
-lengths = st.lists(st.integers(1, CHUNK_FRAMES), min_size=1, max_size=30)
+lengths = st.lists(st.integers(1, CHUNK_FRAMES), min_size=20, max_size=30)
 
 
 def cached_frames(policy, lengths):
@@ -87,6 +87,11 @@ REGIMES = {
     "start": ({}, 0, Roles()),
     "fewer frames than sinks": ({}, 1, Roles(sink=(0,))),
     "all read": ({}, 4, Roles(sink=(0, 1), candidates=(2,), tail=(3,), history_frames=1)),
+    "all read, though no history is wanted": (
+        {"history_frames": 0},
+        4,
+        Roles(sink=(0, 1), candidates=(2,), tail=(3,), history_frames=1),
+    ),
     "one candidate of two": (
         {},
         5,
