@@ -1,0 +1,105 @@
+"""Every API workflow through the real server: queued over HTTP, followed, its files read back."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import av
+import live
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+API = sorted(ROOT.glob("workflows/api/*.json"))
+CHUNKS, STEPS = 5, 4  # the choice of history begins with the third chunk
+LENGTH = 4 * (3 * CHUNKS - 1) + 1
+SAMPLERS = ("RelaxForcingSampler", "SamplerCustomAdvanced")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with live.Server(tmp_path_factory.mktemp("host")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def nothing_saved(server):
+    """Without this a rollout that an earlier test made would be taken from its saved chunks."""
+    shutil.rmtree(server.folder / "output" / "relax_forcing", ignore_errors=True)
+
+
+def workflow(path: Path, length: int = LENGTH) -> dict:
+    return live.small(json.loads(path.read_text("utf-8")), length)
+
+
+def files(server: live.Server, outputs: list[dict]) -> list[bytes]:
+    """Every file that the nodes show, as the browser fetches it."""
+    found = [file for output in outputs for file in output["images"]]
+    return [server.fetch("/view", **{key: str(value) for key, value in f.items()}) for f in found]
+
+
+def video_frames(server: live.Server, job: live.Job) -> list[int]:
+    """Frames of every video of a job, all of which have the small size."""
+    counts = []
+    for node in ("RelaxForcingDecode", "SaveVideo"):
+        for content in files(server, job.of(node, "outputs")):
+            with av.open(io.BytesIO(content)) as container:
+                frames = list(container.decode(video=0))
+            assert {(frame.width, frame.height) for frame in frames} == {
+                (live.SIZE["width"], live.SIZE["height"])
+            }
+            counts.append(len(frames))
+    return counts
+
+
+@pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
+def test_a_workflow_runs_and_leaves_its_files(server, path):
+    job = server.run(workflow(path))
+    assert job.ending == "success", server.log()
+    samplers = [steps for node in SAMPLERS for steps in job.of(node, "progress")]
+    assert samplers
+    for steps in samplers:  # the host leaves some out where they come too fast to be seen
+        assert steps == sorted(set(steps))
+        assert {total for _, total in steps} == {CHUNKS * STEPS}
+        assert steps[-1] == (CHUNKS * STEPS, CHUNKS * STEPS)
+    for texts in job.of("RelaxForcingSampler", "texts"):
+        assert len(texts) == CHUNKS * STEPS
+        assert texts[6].startswith("Chunk 2 of 5, step 3 of 4, ")
+        assert texts[-1] == "Chunk 5 of 5, step 4 of 4, 0 s left"
+    assert video_frames(server, job) == [LENGTH] * len(samplers)
+    timelines = files(server, job.of("RelaxForcingTimeline", "outputs"))
+    assert len(timelines) == len(job.of("RelaxForcingTimeline", "outputs"))
+    for content in timelines:
+        with Image.open(io.BytesIO(content)) as image:
+            assert (image.format, image.width) == ("PNG", 2000)
+
+
+def test_an_interrupt_ends_the_job_and_not_the_server(server):
+    path = ROOT / "workflows/api/text_to_video_60s.json"
+    job = server.run(workflow(path, length=957), interrupt=True)
+    assert job.ending == "interrupted"
+    (steps,) = job.of("RelaxForcingSampler", "progress")
+    assert steps[-1][0] < 10 * STEPS < steps[-1][1]
+    assert job.of("RelaxForcingDecode", "outputs") == [None]
+    assert server.run(workflow(path, length=9)).ending == "success"
+
+
+def test_wrong_input_is_told_in_the_browser(server):
+    asked = workflow(ROOT / "workflows/api/text_to_video_60s.json")
+    (memory,) = (n for n in asked.values() if n["class_type"] == "RelaxForcingMemory")
+    memory["inputs"]["history_candidates"] = 0
+    job = server.run(asked)
+    assert "history_candidates" in job.ending
+    assert not job.progress
+
+
+def test_templates_and_help_pages_reach_the_browser(server):
+    templates = json.loads(server.fetch("/workflow_templates"))["ComfyUI-RelaxForcing"]
+    assert set(templates) == {path.stem for path in ROOT.glob("workflows/*.json")}
+    base = "/api/workflow_templates/ComfyUI-RelaxForcing/"
+    for name in templates:
+        assert "nodes" in json.loads(server.fetch(f"{base}{name}.json"))
+        assert server.fetch(f"{base}{name}.jpg").startswith(b"\xff\xd8")
+    page = server.fetch("/extensions/ComfyUI-RelaxForcing/docs/RelaxForcingTimeline.md")
+    assert page.startswith(b"# Relax Forcing Timeline")

@@ -1,0 +1,182 @@
+"""Every workflow names nodes, inputs and values that exist, and its API copy is the same graph."""
+
+import asyncio
+import json
+import tomllib
+from pathlib import Path
+
+import execution
+import folder_paths
+import nodes as host_nodes
+import pytest
+import tiny
+from conftest import ROOT
+from PIL import Image
+
+UI = sorted(ROOT.glob("workflows/*.json"))
+API = sorted(ROOT.glob("workflows/api/*.json"))
+NOTES = {"MarkdownNote", "Note"}  # of the front end alone
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+PICTURE_BYTES = 300_000
+FOLDERS = {
+    "model_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "vae_name": "vae",
+    "folder_name": "datasets",
+}
+
+ui_workflows = pytest.mark.parametrize("path", UI, ids=lambda path: path.stem)
+api_workflows = pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host():
+    """The host's own extra nodes beside the pack."""
+    asyncio.run(host_nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
+    return tiny.pack()
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8"))
+
+
+def real_nodes(workflow: dict) -> list[dict]:
+    return [node for node in workflow["nodes"] if node["type"] not in NOTES]
+
+
+def input_types(node_type: str) -> dict[str, tuple]:
+    """Inputs by name, required ones first, as the front end lays out their widgets."""
+    types = host_nodes.NODE_CLASS_MAPPINGS[node_type].INPUT_TYPES()
+    return types.get("required", {}) | types.get("optional", {})
+
+
+def is_widget(spec: tuple) -> bool:
+    return isinstance(spec[0], list) or spec[0] in WIDGETS
+
+
+def as_api(workflow: dict) -> dict:
+    """What the front end sends for a workflow, without titles."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in real_nodes(workflow):
+        links = {i["name"]: sources[i["link"]] for i in node["inputs"] if i["link"] is not None}
+        values = iter(node["widgets_values"] if "widgets_values" in node else ())
+        inputs = {}
+        for name, spec in input_types(node["type"]).items():
+            if is_widget(spec):
+                inputs[name] = next(values)
+                if len(spec) > 1 and spec[1].get("control_after_generate"):
+                    assert next(values) in ("fixed", "increment", "decrement", "randomize")
+        assert not list(values), f"{node['type']} has widget values left over"
+        unknown = set(links) - set(input_types(node["type"]))
+        assert not unknown, f"{node['type']} has no {unknown}"
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs | links}
+    return prompt
+
+
+def test_there_are_workflows():
+    assert {path.stem for path in API} >= {path.stem for path in UI} | {"demo"}
+    assert len(UI) >= 3
+
+
+@ui_workflows
+def test_the_api_copy_is_the_same_graph(path):
+    copy = load(path.parent / "api" / path.name)
+    for node in copy.values():
+        node.pop("_meta")
+    assert as_api(load(path)) == copy
+
+
+@ui_workflows
+def test_links_agree_with_the_nodes_at_both_ends(path):
+    workflow = load(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert len(nodes) == len(workflow["nodes"])
+    for link, source, output, target, slot, kind in workflow["links"]:
+        assert link in nodes[source]["outputs"][output]["links"]
+        assert nodes[target]["inputs"][slot]["link"] == link
+        cls = host_nodes.NODE_CLASS_MAPPINGS[nodes[source]["type"]]
+        assert cls.RETURN_TYPES[output] == kind
+        assert input_types(nodes[target]["type"])[nodes[target]["inputs"][slot]["name"]][0] == kind
+    linked = [i["link"] for node in nodes.values() for i in node["inputs"] if i["link"] is not None]
+    assert sorted(linked) == sorted(link[0] for link in workflow["links"])
+
+
+@ui_workflows
+def test_every_node_says_which_pack_and_version_it_is_from(path):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    for node in real_nodes(load(path)):
+        properties = node["properties"]
+        if node["type"].startswith("RelaxForcing"):
+            assert (properties["cnr_id"], properties["ver"]) == ("relax-forcing", version)
+        else:
+            assert properties["cnr_id"] == "comfy-core"
+
+
+@ui_workflows
+def test_every_model_file_has_a_link_for_the_host_and_in_the_note(path):
+    workflow = load(path)
+    note = "".join(n["widgets_values"][0] for n in workflow["nodes"] if n["type"] == "MarkdownNote")
+    for node in real_nodes(workflow):
+        loads = [name for name in input_types(node["type"]) if name.endswith(("_name", "_name1"))]
+        models = node["properties"].get("models", [])
+        assert len(models) == len(loads), node["type"]
+        for model in models:
+            assert model["name"] in node["widgets_values"]
+            assert model["directory"] in folder_paths.folder_names_and_paths
+            assert model["url"].startswith("https://huggingface.co/")
+            assert model["url"].endswith("/" + model["name"])
+            assert f"[{model['name']}]({model['url']}) | `{model['directory']}`" in note
+
+
+@ui_workflows
+def test_the_template_browser_has_a_small_picture(path):
+    picture = path.with_suffix(".jpg")
+    assert picture.stat().st_size < PICTURE_BYTES
+    with Image.open(picture) as image:
+        assert image.width >= 1000
+
+
+@ui_workflows
+def test_nodes_lie_apart_and_inside_their_groups(path):
+    workflow = load(path)
+    boxes = [(*node["pos"], *node["size"]) for node in workflow["nodes"]]
+    for i, (x, y, width, height) in enumerate(boxes):
+        for x2, y2, width2, height2 in boxes[i + 1 :]:
+            apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+            assert apart
+    groups = [group["bounding"] for group in workflow["groups"]]
+    for node in real_nodes(workflow):
+        (x, y), (width, height) = node["pos"], node["size"]
+        assert any(
+            left <= x and top <= y and x + width <= left + w and y + height <= top + h
+            for left, top, w, h in groups
+        ), node["type"]
+
+
+@api_workflows
+def test_the_host_accepts_it(path, model_files):
+    prompt = load(path)
+    for node in prompt.values():
+        for name, folder in FOLDERS.items():
+            if name in node["inputs"]:
+                file = "/metadata.json" if folder == "datasets" else ""
+                target = model_files / folder / f"{node['inputs'][name]}{file}"
+                target.parent.mkdir(exist_ok=True)
+                target.touch()
+    accepted, error, outputs, node_errors = asyncio.run(
+        execution.validate_prompt("test", prompt, None)
+    )
+    assert accepted, error
+    assert not node_errors
+    assert outputs
+
+
+@pytest.fixture
+def model_files(tmp_path, monkeypatch):
+    """Empty folders in place of the host's, where files need only to be listed."""
+    for folder in FOLDERS.values():
+        (tmp_path / folder).mkdir()
+        entry = ([str(tmp_path / folder)], folder_paths.supported_pt_extensions)
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, folder, entry)
+    return tmp_path

@@ -1,0 +1,185 @@
+"""The real server of the host on a free port, with small models in folders of its own.
+
+`small` is the one place that says how a shared workflow is changed to run on them.
+"""
+
+import asyncio
+import copy
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import safetensors.torch
+import torch
+from conftest import HOST, ROOT
+
+SIZE = {"width": 48, "height": 32}
+SECONDS_TO_START = 120
+PROGRESS_TEXT = 3  # binary message: event, length of the node id, node id, text
+SELF_FORCING, VAE, DATASET = "self_forcing_dmd.pt", "wan_2.1_vae.safetensors", "relax_forcing_small"
+
+
+def small(workflow: dict, length: int) -> dict:
+    """A workflow in a small size, with stored embeddings: no text encoder of Wan's width is small.
+
+    Width, height and length change, and every prompt becomes the one of the small dataset. All
+    other nodes and values stay, the names of the model files among them.
+    """
+    workflow = copy.deepcopy(workflow)
+    dataset = {"class_type": "LoadTrainingDataset", "inputs": {"folder_name": DATASET}}
+    prompts = {key for key, node in workflow.items() if node["class_type"] == "CLIPTextEncode"}
+    for node in workflow.values():
+        inputs = node["inputs"]
+        inputs.update({name: value for name, value in SIZE.items() if name in inputs})
+        if isinstance(inputs.get("length"), int):
+            inputs["length"] = length
+        if node.get("_meta", {}).get("title") == "Length":
+            inputs["value"] = length
+        for name, value in inputs.items():
+            if isinstance(value, list) and value[0] in prompts:
+                inputs[name] = ["prompt", 1]
+    if prompts:
+        workflow["prompt"] = dataset
+    removed = {"CLIPTextEncode", "CLIPLoader"}
+    return {key: node for key, node in workflow.items() if node["class_type"] not in removed}
+
+
+@dataclass
+class Job:
+    """What the server said of one queued workflow."""
+
+    workflow: dict
+    ending: str = ""
+    progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # node: value, max
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    outputs: dict[str, dict] = field(default_factory=dict)
+
+    def of(self, class_type: str, kind: str) -> list:
+        """Progress, texts or outputs of every node of a class, in the order of the workflow."""
+        found = getattr(self, kind)
+        nodes = self.workflow.items()
+        return [found.get(key) for key, node in nodes if node["class_type"] == class_type]
+
+
+class Server:
+    """A context: the server runs inside it and has ended after it, however it is left."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` gets the models, the pack and everything that the server writes."""
+        self.folder = folder
+        self._log = folder / "server.log"
+
+    def __enter__(self) -> "Server":
+        write_models(self.folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, str(HOST / "main.py"), "--cpu", "--port", str(port)]
+        command += ["--base-directory", str(self.folder), "--database-url", "sqlite:///:memory:"]
+        command += ["--disable-api-nodes", "--disable-metadata"]
+        with open(self._log, "w") as log:
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}  # models this small gain none
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+        try:
+            asyncio.run(self._wait())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def log(self) -> str:
+        return self._log.read_text("utf-8", errors="replace")
+
+    def run(self, workflow: dict, *, interrupt: bool = False) -> Job:
+        """Queue a workflow and follow it to its end; `interrupt` stops it soon after it began."""
+        return asyncio.run(self._follow(Job(workflow), interrupt))
+
+    def fetch(self, path: str, **parameters: str) -> bytes:
+        async def get() -> bytes:
+            async with aiohttp.ClientSession(self.url) as session:
+                async with session.get(path, params=parameters) as reply:
+                    assert reply.status == 200, await reply.text()
+                    return await reply.read()
+
+        return asyncio.run(get())
+
+    async def _wait(self) -> None:
+        end = time.monotonic() + SECONDS_TO_START
+        async with aiohttp.ClientSession(self.url) as session:
+            while time.monotonic() < end and self._process.poll() is None:
+                try:
+                    async with session.get("/system_stats"):
+                        return
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.2)
+        raise RuntimeError(f"The server did not start: {self.log()}")
+
+    async def _follow(self, job: Job, interrupt: bool) -> Job:
+        client = uuid.uuid4().hex
+        async with (
+            aiohttp.ClientSession(self.url) as session,
+            session.ws_connect("/ws", params={"clientId": client}, max_msg_size=0) as messages,
+        ):
+            request = {"prompt": job.workflow, "client_id": client}
+            async with session.post("/prompt", json=request) as reply:
+                answer = await reply.json()
+                assert reply.status == 200, answer
+            async for message in messages:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    note_text(job, message.data)
+                    continue
+                if note_event(job, json.loads(message.data)):
+                    break
+                if interrupt and any(len(steps) == 3 for steps in job.progress.values()):
+                    await session.post("/interrupt")
+                    interrupt = False
+            async with session.get(f"/history/{answer['prompt_id']}") as reply:
+                job.outputs = (await reply.json())[answer["prompt_id"]]["outputs"]
+        return job
+
+
+def note_event(job: Job, event: dict) -> bool:
+    """Whether the job has ended and is in the server's history, which follows the ending."""
+    kind, data = event["type"], event["data"]
+    if kind == "progress":
+        job.progress.setdefault(data["node"], []).append((data["value"], data["max"]))
+    if kind in ("execution_success", "execution_error", "execution_interrupted"):
+        job.ending = data.get("exception_message") or kind.removeprefix("execution_")
+    return kind == "executing" and data["node"] is None and bool(job.ending)
+
+
+def note_text(job: Job, data: bytes) -> None:
+    event, size = struct.unpack(">II", data[:8])
+    if event == PROGRESS_TEXT:
+        node, text = data[8 : 8 + size].decode(), data[8 + size :].decode()
+        job.texts.setdefault(node, []).append(text)
+
+
+def write_models(folder: Path) -> None:
+    """Small models under the names that the shared workflows have, and the pack."""
+    script = ROOT / "demo" / "small_weights.py"
+    environment = os.environ | {"PYTHONPATH": str(HOST)}
+    subprocess.run([sys.executable, script, folder], env=environment, check=True)
+    models = folder / "models"
+    made = models / "diffusion_models" / f"{DATASET}.safetensors"
+    weights = {f"model.{name}": value for name, value in safetensors.torch.load_file(made).items()}
+    torch.save({"generator_ema": weights}, models / "diffusion_models" / SELF_FORCING)
+    (models / "vae" / VAE).write_bytes((models / "vae" / f"{DATASET}_vae.safetensors").read_bytes())
+    packs = folder / "custom_nodes"
+    packs.mkdir()
+    (packs / "ComfyUI-RelaxForcing").symlink_to(ROOT, target_is_directory=True)
