@@ -1,0 +1,188 @@
+"""An H.264 MP4 that can be played at any moment while it is written.
+
+What was appended is on disk as a fragment of its own, so a killed process leaves a video of it, and
+`finish` turns the fragments into an ordinary MP4 without encoding again. Knows no latents, no
+threads and no audio.
+"""
+
+import io
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.reformatter import ColorRange, Colorspace
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+# No B-frames: without reordering a fragment begins where the one before it ended.
+ENCODER = {"crf": "18", "bf": "0"}
+# BT.601 is what everything reads that ignores the tag, the host's own video nodes among it.
+BT601, BT709, LIMITED = 6, 1, 1
+FRAGMENT = "frag_custom+empty_moov+default_base_moof+frag_discont+skip_trailer"
+TAGS = "use_metadata_tags"
+
+
+class VideoWriter:
+    """Writes `path` frame by frame under the name `<stem>.partial.mp4`, and renames it at the end.
+
+    Args:
+        path: where the finished video goes; its folder must exist.
+        fps: video frames per second, kept to a thousandth.
+        width, height: pixels, both even.
+        metadata: written into the container as JSON, one tag a key.
+
+    Raises:
+        ValueError: an odd size, or a frame rate out of range.
+        FileExistsError: a video, finished or not, has this name already.
+        OSError: the file cannot be created.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        if width % 2 or height % 2:
+            raise ValueError(f"The video is {width}x{height}: H.264 needs even numbers.")
+        if not 0.001 <= fps <= 1000:
+            raise ValueError(f"fps is {fps}: use 0.001 to 1000.")
+        self._rate = Fraction(round(fps * 1000), 1000)
+        self._width, self._height = width, height
+        self._metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+        self._fragments = 0
+        self.frames = 0
+        self.path = path
+        self.partial = path.with_suffix(".partial.mp4")
+        self._file = open(self.partial, "xb", buffering=0)  # noqa: SIM115  (closed by every ending)
+        if path.exists():
+            self.abandon()
+            raise FileExistsError(f"{path} exists already.")
+
+    def append(self, images: Tensor) -> None:
+        """Encode `images`, uint8 RGB `[F, H, W, 3]` on the CPU, and put them on disk as a fragment.
+
+        Raises:
+            ValueError: pictures of another size.
+            RuntimeError: the disk would not take the fragment. What was appended before plays from
+                `partial`, and nothing more can be appended.
+        """
+        if self._file.closed:
+            raise RuntimeError(f"{self.partial} is closed: nothing more can be appended.")
+        try:
+            self._write(self._fragment(images))
+        except BaseException:  # no later picture may follow the missing ones
+            self._file.close()
+            raise
+        self._fragments += 1
+        self.frames += len(images)
+
+    def finish(self) -> Path:
+        """Give the video its name, as an ordinary MP4 that starts fast, and return that name.
+
+        Raises:
+            RuntimeError: nothing was appended, or appending failed.
+        """
+        if self._file.closed or not self.frames:
+            raise RuntimeError(f"{self.partial} has {self.frames} frames or is closed already.")
+        self._file.close()
+        whole = self.path.with_suffix(".whole.mp4")
+        try:
+            self._remux(whole)
+            os.replace(whole, self.path)
+        except (OSError, av.FFmpegError) as error:
+            logger.warning("%s stays in fragments, which play as well: %s", self.path, error)
+            os.replace(self.partial, self.path)
+        for left_over in (whole, self.partial):
+            with suppress(OSError):  # a player may hold it open
+                left_over.unlink(missing_ok=True)
+        return self.path
+
+    def abandon(self) -> Path | None:
+        """Stop here: what was appended stays as `partial`, which is returned if it has frames."""
+        self._file.close()
+        if self.frames:
+            return self.partial
+        self.partial.unlink(missing_ok=True)
+        return None
+
+    def _fragment(self, images: Tensor) -> bytes:
+        """`images` as a fragment that continues the file; the first one begins with the header."""
+        if images.shape[1:] != (self._height, self._width, 3):
+            raise ValueError(
+                f"The pictures are {tuple(images.shape[1:])}, but the video needs "
+                f"{(self._height, self._width, 3)}."
+            )
+        buffer = io.BytesIO()
+        options = {
+            "movflags": f"{FRAGMENT}+{TAGS}",
+            "fragment_index": str(self._fragments + 1),
+            "avoid_negative_ts": "disabled",  # or each fragment would begin at time 0
+        }
+        with av.open(buffer, "w", format="mp4", options=options) as container:
+            if not self._fragments:
+                container.metadata.update(self._metadata)
+            stream = container.add_stream("libx264", rate=self._rate, options=dict(ENCODER))
+            stream.width, stream.height = self._width, self._height
+            stream.pix_fmt = "yuv420p"
+            codec = stream.codec_context
+            codec.colorspace, codec.color_range = BT601, LIMITED
+            codec.color_primaries = codec.color_trc = BT709
+            for number, image in enumerate(images.numpy(), start=self.frames):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+                    format="yuv420p",
+                    dst_colorspace=Colorspace.ITU601,
+                    dst_color_range=ColorRange.MPEG,
+                )
+                frame.pts, frame.time_base = number, 1 / self._rate
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        data = buffer.getvalue()
+        return data[_fragment_start(data) :] if self._fragments else data
+
+    def _write(self, data: bytes) -> None:
+        start_bytes = self._file.tell()
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(start_bytes)
+            raise RuntimeError(
+                f"The video could not be written beyond its first {self.frames} frames "
+                f"({error.strerror}): make room in {self.partial.parent} and queue again. What was "
+                f"written plays from {self.partial.name}."
+            ) from error
+
+    def _remux(self, target: Path) -> None:
+        options = {"movflags": f"faststart+{TAGS}"}
+        with (
+            av.open(str(self.partial)) as source,
+            av.open(str(target), "w", format="mp4", options=options) as container,
+        ):
+            container.metadata.update(self._metadata)
+            fragments = source.streams.video[0]
+            stream = container.add_stream_from_template(fragments)
+            for packet in source.demux(fragments):
+                if packet.dts is not None:  # the last, empty one
+                    packet.stream = stream
+                    container.mux(packet)
+        with open(target, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _fragment_start(data: bytes) -> int:
+    """Where the first `moof` box begins in an MP4 that has one."""
+    start = 0
+    while data[start + 4 : start + 8] != b"moof":
+        start += int.from_bytes(data[start : start + 4], "big")
+    return start
