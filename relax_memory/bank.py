@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .lane import Arrival, Lane
 from .storage import Packed, pack, unpack
+from .transfer import Arrival, Transfer
 
 Pair = tuple[Tensor, Tensor]
 
@@ -22,16 +22,21 @@ class Bank:
 
     Args:
         dtype: "model" or "fp8", see `storage`.
-        lane: stores in host memory through this lane; None: on the device of the keys.
+        transfer: stores in host memory through this; None: on the device of the keys.
     """
 
     def __init__(
-        self, *, layers: int, capacity_frames: int, dtype: str = "model", lane: Lane | None = None
+        self,
+        *,
+        layers: int,
+        capacity_frames: int,
+        dtype: str = "model",
+        transfer: Transfer | None = None,
     ) -> None:
         self._free = list(reversed(range(capacity_frames)))
         self._capacity_frames = capacity_frames
         self._dtype = dtype
-        self._lane = lane
+        self._transfer = transfer
         self._slots: dict[int, int] = {}
         self._layers: list[list[Tensor] | None] = [None] * layers
         self._arriving: dict[tuple[int, int], list[Arrival]] = {}
@@ -81,16 +86,16 @@ class Bank:
             self._layers[layer] = [self._empty(part) for part in parts]
         for stored, part in zip(self._layers[layer], parts, strict=True):
             target = stored[self._slots[frame]]
-            if self._lane is None:
+            if self._transfer is None:
                 target.copy_(part)
             else:
-                self._lane.send(part, target)
+                self._transfer.send(part, target)
 
     def fetch(self, layer: int, slot: int) -> None:
         """Start bringing a slot's content to the device, if it lies elsewhere."""
-        if self._lane is not None and (layer, slot) not in self._arriving:
+        if self._transfer is not None and (layer, slot) not in self._arriving:
             parts = [stored[slot] for stored in self._layers[layer]]
-            self._arriving[layer, slot] = [self._lane.fetch(part) for part in parts]
+            self._arriving[layer, slot] = [self._transfer.fetch(part) for part in parts]
 
     def load(self, layer: int, slot: int) -> Pair:
         """Un-rotated keys and values `[B, tokens, heads, head_dim]` of a slot, on the device.
@@ -98,7 +103,7 @@ class Bank:
         A slot that `keep` took from a frame still holds it until `store` fills it anew.
         """
         self.fetch(layer, slot)
-        if self._lane is None:
+        if self._transfer is None:
             parts = [stored[slot] for stored in self._layers[layer]]
         else:
             parts = [arrival.tensor() for arrival in self._arriving.pop((layer, slot))]
@@ -110,6 +115,6 @@ class Bank:
 
     def _empty(self, part: Tensor) -> Tensor:
         shape = (self._capacity_frames, *part.shape)
-        if self._lane is None:
+        if self._transfer is None:
             return part.new_empty(shape)
-        return self._lane.empty(shape, part.dtype)
+        return self._transfer.empty(shape, part.dtype)

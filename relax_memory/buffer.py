@@ -40,7 +40,7 @@ class KeyValueBuffer:
             out.append(stored[:, -read:])
         return out[0], out[1]
 
-    def place(self, layer: int, position: int, rows: slice | list[int], pair: tuple) -> None:
+    def place(self, layer: int, position: int, rows: slice, pair: tuple) -> None:
         """Put one frame's rotated keys and values `[rows, tokens, heads, D]` at a position."""
         for stored, new in zip(self._layers[layer], pair, strict=True):
             tokens = new.shape[1]

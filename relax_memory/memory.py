@@ -8,16 +8,17 @@ one contiguous buffer per layer, and what is already in place stays (rotated sin
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .bank import Bank
+from .bank import Bank, Pair
 from .buffer import KeyValueBuffer
-from .lane import Lane
 from .plan import Chunk, Plan
 from .rope import memory_times
 from .scoring import choose_history, frame_means, relaxation_scores
+from .transfer import Transfer
 
 Rotate = Callable[[Tensor, int], Tensor]
 
@@ -38,9 +39,14 @@ class Move:
     position: int
     frame: int
     time: int
+    rows: slice
+
+
+class Place(NamedTuple):
+    """Where a stored frame lies."""
+
     bank: Bank
-    slot: int | None
-    rows: slice | list[int]
+    slot: int
 
 
 class Memory:
@@ -52,7 +58,7 @@ class Memory:
         rows: samples in this stream.
         rotate: `(keys [B, tokens, heads, head_dim] of one frame, time) -> rotated keys`.
         dtype: precision of stored history candidates, see `storage`.
-        lane: stores in host memory through this lane; None: on the device of the model.
+        transfer: stores in host memory through this; None: on the device of the model.
     """
 
     def __init__(
@@ -63,20 +69,22 @@ class Memory:
         rows: int,
         rotate: Rotate,
         dtype: str = "model",
-        lane: Lane | None = None,
+        transfer: Transfer | None = None,
     ) -> None:
         def bank(dtype: str, exact: bool) -> Bank:
             frames = plan.peak_frames(ahead_chunks=2, exact=exact)
-            return Bank(layers=layers, capacity_frames=frames, dtype=dtype, lane=lane)
+            return Bank(layers=layers, capacity_frames=frames, dtype=dtype, transfer=transfer)
 
         self._plan = plan
         self._rotate = rotate
         self._layers = layers
-        self.banks = {True: bank("model", exact=True), False: bank(dtype, exact=False)}
+        self._exact = bank("model", exact=True)
+        self._history = bank(dtype, exact=False)
         self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
         self.selection = _without_choice(plan.chunk(0), rows)
         self._means: dict[int, Tensor] = {}
-        self._stored: list[int] = []
+        self._sources: dict[int, Place] = {}
+        self._demoted: list[int] = []
         self._moves: list[Move] = []
         self._ready = [0] * layers
         self._placed: dict[tuple[int, int], tuple[int, int]] = {}
@@ -84,7 +92,7 @@ class Memory:
     @property
     def bytes(self) -> int:
         """Bytes of keys and values held, stored and ready to read."""
-        return sum(bank.bytes for bank in self.banks.values()) + self.buffer.bytes
+        return self._exact.bytes + self._history.bytes + self.buffer.bytes
 
     def read(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of memory and chunk together, views that hold until `commit`.
@@ -124,15 +132,22 @@ class Memory:
         }
         if layer == 0:
             self._turn_to_next(chunk, keys)
-        self._prepare(layer, fresh)
+        stored = {f: place.bank.load(layer, place.slot) for f, place in self._sources.items()}
+        self._prepare(layer, stored | fresh)
         self._ready[layer] = chunk.index + 1
-        for frame in self._stored:
-            if frame in fresh:
-                self._bank(frame).store(layer, frame, *fresh[frame])
+        for frame in self._demoted:
+            self._history.store(layer, frame, *stored[frame])
+        for bank in (self._exact, self._history):
+            for frame in fresh.keys() & set(bank.frames):
+                bank.store(layer, frame, *fresh[frame])
         if layer + 1 < self._layers:
-            for move in self._moves:
-                if move.slot is not None:
-                    move.bank.fetch(layer + 1, move.slot)
+            for place in self._sources.values():
+                place.bank.fetch(layer + 1, place.slot)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Frames in storage, oldest first."""
+        return tuple(sorted(self._exact.frames + self._history.frames))
 
     def _turn_to_next(self, chunk: Chunk, keys: Tensor) -> None:
         """Choose for the next chunk, note what must move, and forget what nothing will read."""
@@ -140,12 +155,19 @@ class Memory:
         means = frame_means(keys, chunk.length_frames)
         self._means.update(zip(chunk.frames, means.unbind(1), strict=True))
         self.selection = self._choose(following, rows=keys.shape[0])
-        self._moves = self._arrange(chunk)
-        known = (*self._stored, *chunk.frames)
-        self._stored = [f for f in known if self._plan.last_reader(f) > following.index]
-        for exact, bank in self.banks.items():
-            bank.keep(f for f in self._stored if self._plan.is_exact(f) == exact)
-        self._means = {f: self._means[f] for f in self._stored}
+        self._moves = self._arrange()
+        kept = [f for f in self._means if self._plan.is_read_after(f, following.index)]
+        exact = {f for f in kept if self._plan.is_read_after(f, following.index, exact=True)}
+        self._demoted = [f for f in self._exact.frames if f in kept and f not in exact]
+        wanted = {move.frame for move in self._moves} | set(self._demoted)
+        self._sources = {
+            frame: Place(bank, bank.slot(frame))
+            for bank in (self._exact, self._history)
+            for frame in wanted & set(bank.frames)
+        }
+        self._exact.keep(exact)
+        self._history.keep(set(kept) - exact)
+        self._means = {f: self._means[f] for f in kept}
 
     def _choose(self, chunk: Chunk, rows: int) -> Selection:
         roles = chunk.roles
@@ -162,43 +184,34 @@ class Memory:
         means = [self._means[f] for f in frames]
         return torch.stack(means, dim=1) if means else like.new_zeros(len(like), 0, like.shape[-1])
 
-    def _arrange(self, chunk: Chunk) -> list[Move]:
-        """What must move so that the chosen memory stands before the chunk after `chunk`."""
-        following = self.selection.chunk
-        end = self.buffer.frames - chunk.length_frames
-        placed = {where: what for where, what in self._placed.items() if where[0] < end}
+    def _arrange(self) -> list[Move]:
+        """What must move so that the chosen memory stands where the coming chunk reads it."""
+        chunk = self.selection.chunk
         moves: dict[tuple[int, int, int], list[int]] = {}
         for row, history in enumerate(self.selection.history):
-            frames = following.roles.attended(history)
-            times = memory_times(frames, following.first_frame, self._plan.policy.rope)
-            first = self.buffer.frames - following.length_frames - len(frames)
+            frames = chunk.roles.attended(history)
+            times = memory_times(frames, chunk.first_frame, self._plan.policy.rope)
+            first = self.buffer.frames - chunk.length_frames - len(frames)
             for position, (frame, time) in enumerate(zip(frames, times, strict=True), first):
-                if placed.get((position, row)) != (frame, time):
-                    placed[position, row] = (frame, time)
+                if self._placed.get((position, row)) != (frame, time):
+                    self._placed[position, row] = (frame, time)
                     moves.setdefault((position, frame, time), []).append(row)
-        self._placed = placed
-        everyone = list(range(len(self.selection.history)))
+        everyone = len(self.selection.history)
         return [
-            Move(
-                *where,
-                bank=self._bank(where[1]),
-                slot=self._bank(where[1]).slot(where[1]),
-                rows=slice(None) if rows == everyone else rows,
-            )
+            Move(*where, rows=span)
             for where, rows in moves.items()
+            for span in ([slice(None)] if len(rows) == everyone else map(_one_row, rows))
         ]
 
-    def _bank(self, frame: int) -> Bank:
-        return self.banks[self._plan.is_exact(frame)]
-
-    def _prepare(self, layer: int, fresh: dict[int, tuple[Tensor, Tensor]]) -> None:
+    def _prepare(self, layer: int, frames: dict[int, Pair]) -> None:
         for move in self._moves:
-            if move.frame in fresh:
-                keys, values = fresh[move.frame]
-            else:
-                keys, values = move.bank.load(layer, move.slot)
+            keys, values = frames[move.frame]
             pair = self._rotate(keys[move.rows], move.time), values[move.rows]
             self.buffer.place(layer, move.position, move.rows, pair)
+
+
+def _one_row(row: int) -> slice:
+    return slice(row, row + 1)
 
 
 def _without_choice(chunk: Chunk, rows: int) -> Selection:

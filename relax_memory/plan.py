@@ -58,6 +58,8 @@ class Plan:
     ) -> None:
         if chunk_frames < 1:
             raise ValueError(f"frames_per_chunk is {chunk_frames}: use 1 or more.")
+        if prefix_frames < 0:
+            raise ValueError(f"prefix_frames is {prefix_frames}: use 0 or more.")
         if total_frames is not None and total_frames <= prefix_frames:
             raise ValueError(
                 f"The video is planned with {total_frames} latent frames, but its prefix already "
@@ -88,7 +90,13 @@ class Plan:
         return 1 if self._remainder_frames else 0
 
     def chunk(self, index: int) -> Chunk:
-        """The chunk `index`, counted from the beginning of the video."""
+        """The chunk `index`, counted from the beginning of the video.
+
+        Raises:
+            IndexError: the rollout has no such chunk.
+        """
+        if index < 0 or not self.has_chunk(index):
+            raise IndexError(f"The plan has {self.chunk_count} chunks, there is no chunk {index}.")
         if index == 0 and self._remainder_frames:
             first, length = 0, self._remainder_frames
         else:
@@ -114,17 +122,17 @@ class Plan:
     def last_reader(self, frame: int) -> int:
         """Index of the last chunk that may read `frame`, or `NEVER`.
 
-        For an open-ended rollout: as far as the policy reaches from the chunk of `frame`; a sink,
-        which is always read, gets a later answer each time it is asked after more chunks.
+        For an open-ended rollout: of the chunks that the policy reaches from the chunk of `frame`,
+        so that a sink, which is always read, has a later one. `is_read_after` has no such limit.
         """
         self._scan(self.chunk_of(frame) + self._lookahead_chunks)
         return self._last_reader.get(frame, NEVER)
 
-    def is_exact(self, frame: int) -> bool:
-        """Whether `frame` is read from storage as sink or tail: these keep the precision."""
-        chunk = self.chunk_of(frame)
+    def is_read_after(self, frame: int, chunk: int, *, exact: bool = False) -> bool:
+        """Whether a chunk after the chunk `chunk` may read `frame`; `exact`: as sink or tail."""
         self._scan(chunk + self._lookahead_chunks)
-        return self._last_exact_reader.get(frame, NEVER) > chunk + 1
+        readers = self._last_exact_reader if exact else self._last_reader
+        return readers.get(frame, NEVER) > chunk
 
     def peak_frames(self, ahead_chunks: int, *, exact: bool | None = None) -> int:
         """The most frames that are kept at once, when chunk `c` still keeps those that `c + ahead`
@@ -132,7 +140,8 @@ class Plan:
 
         `ahead_chunks` 0: past frames that are live while a chunk is made. `ahead_chunks` 2: frames
         that need storage after a chunk is committed, because the memory of the next chunk goes
-        straight to where attention reads it. `exact` counts only frames for which `is_exact` is so.
+        straight to where attention reads it. `exact` True counts those still to be read as sink or
+        tail, False the others.
         """
         if self.chunk_count is None:
             return self._steady_state().peak_frames(ahead_chunks, exact=exact)
@@ -140,10 +149,15 @@ class Plan:
         change: Counter[int] = Counter()
         for frame, last in self._last_reader.items():
             first = self.chunk_of(frame) + (ahead_chunks == 0)
-            counts = exact is None or self.is_exact(frame) == exact
-            if counts and last - ahead_chunks >= first:
+            until = last - ahead_chunks
+            until_exact = self._last_exact_reader.get(frame, NEVER) - ahead_chunks
+            if exact is True:
+                until = until_exact
+            elif exact is False:
+                first = max(first, until_exact + 1)
+            if until >= first:
                 change[first] += 1
-                change[last - ahead_chunks + 1] -= 1
+                change[until + 1] -= 1
         return max(itertools.accumulate(change[i] for i in range(self.chunk_count + 1)))
 
     @property

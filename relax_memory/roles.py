@@ -5,6 +5,7 @@ policy. Roles follow arXiv 2603.21366, section 3: Sink, History, Tail.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +23,8 @@ class Roles:
     history_frames: int = 0
 
     def __post_init__(self) -> None:
-        frames = self.readable
-        if any(a >= b for a, b in zip(frames, frames[1:], strict=False)):
-            raise ValueError(f"Roles need ascending frames, got {frames}.")
+        if any(a >= b for a, b in pairwise(self.readable)):
+            raise ValueError(f"Roles need ascending frames, got {self.readable}.")
         if not 0 <= self.history_frames <= len(self.candidates):
             raise ValueError(
                 f"Roles need 0 to {len(self.candidates)} history frames, got {self.history_frames}."

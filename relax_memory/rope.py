@@ -5,8 +5,12 @@ memory at negative times: no position grows with the length of the video. arXiv 
 section 3.5 (hybrid RoPE); `absolute` is the paper's ablation.
 """
 
+from typing import Literal
 
-def memory_times(frames: tuple[int, ...], first_frame: int, mode: str) -> tuple[int, ...]:
+RopeMode = Literal["hybrid", "absolute"]
+
+
+def memory_times(frames: tuple[int, ...], first_frame: int, mode: RopeMode) -> tuple[int, ...]:
     """Time of each attended frame when the chunk that starts at `first_frame` stands at 0.
 
     Args:

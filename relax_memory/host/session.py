@@ -7,11 +7,11 @@ import torch
 from comfy.ldm.flux.math import apply_rope1
 from torch import Tensor
 
-from ..lane import Lane
 from ..memory import Memory
 from ..plan import Chunk, Plan
 from ..storage import Storage
 from ..trace import ChunkTrace
+from ..transfer import Transfer
 
 SESSION = "relax_forcing_session"
 CONDITIONINGS = {0: "positive", 1: "negative"}
@@ -27,7 +27,7 @@ class Session:
         self._kinds: dict[object, int] = {}
         self.chunk: Chunk = plan.chunk(0)
         self.clean = False
-        self._lane = Lane(device) if storage.device == "cpu" else None
+        self._transfer = Transfer(device) if storage.device == "cpu" else None
 
     def begin(self, chunk: Chunk, *, clean: bool) -> None:
         """Say what the next model calls are for; only a clean pass is remembered."""
@@ -53,7 +53,7 @@ class Session:
                 rows=rows,
                 rotate=TimeRope(model, transformer_options).rotate,
                 dtype=self.storage.dtype,
-                lane=self._lane,
+                transfer=self._transfer,
             )
         return self.memories[stream]
 

@@ -1,12 +1,11 @@
 """Memory policies by name. A policy is a frozen dataclass: settings in, `Roles` out, no tensors."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from ..roles import Roles
+from ..rope import RopeMode
 from .relaxed import RelaxedMemory
 from .window import WindowMemory
-
-RopeMode = Literal["hybrid", "absolute"]
 
 
 class Policy(Protocol):

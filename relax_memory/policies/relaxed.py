@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 
 from ..roles import Roles
+from ..rope import RopeMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class RelaxedMemory:
     history_candidates: int = 4
     redundancy_weight: float = 2.0
     reservoir_frames: int = 120
-    rope: str = "hybrid"
+    rope: RopeMode = "hybrid"
 
     def __post_init__(self) -> None:
         sizes = ("sink_frames", "history_frames", "tail_frames", "history_candidates")

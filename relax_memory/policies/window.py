@@ -5,8 +5,10 @@ The usual baselines: a dense window as in Self Forcing, sinks and window as in S
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..roles import Roles
+from ..rope import RopeMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,8 @@ class WindowMemory:
 
     sink_frames: int = 0
     window_frames: int = 18
-    rope: str = "hybrid"
-    redundancy_weight: float = 0.0
+    rope: RopeMode = "hybrid"
+    redundancy_weight: ClassVar[float] = 0.0  # nothing to choose
 
     def __post_init__(self) -> None:
         for name in ("sink_frames", "window_frames"):

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from relax_memory.costs import ModelShape, costs
-from relax_memory.lane import Lane
 from relax_memory.memory import Memory
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
 from relax_memory.storage import Storage
+from relax_memory.transfer import Transfer
 
 WAN_1_3B = ModelShape(layers=30, heads=12, head_dim=128, tokens=1560, element_bytes=2)
 
@@ -37,7 +37,7 @@ def test_computed_bytes_are_allocated_bytes(dtype, policy):
         rows=2,
         rotate=lambda keys, time: keys,
         dtype=dtype,
-        lane=Lane(torch.device("cpu")),
+        transfer=Transfer(torch.device("cpu")),
     )
     for chunk in plan:
         keys = torch.randn(2, 5 * chunk.length_frames, 3, 8)

@@ -12,10 +12,10 @@ from unit.naive_memory import HEADS, LAYERS, TOKENS, KeySource, NaiveMemory, rot
 from unit.strategies import CHUNK_FRAMES, bounded_policies, plans
 
 from relax_memory.bank import Bank
-from relax_memory.lane import Lane
 from relax_memory.memory import Memory
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
+from relax_memory.transfer import Transfer
 
 
 def make_memory(plan, rows, **tier):
@@ -32,9 +32,9 @@ def remember(memory, chunk, fresh):
 class Pair:
     """A memory and, for each of its rows, a naive one, compared in every read."""
 
-    def __init__(self, plan, rows, *, seed=0, lane=None):
+    def __init__(self, plan, rows, *, seed=0, transfer=None):
         self.plan = plan
-        self.memory = make_memory(plan, rows, lane=lane)
+        self.memory = make_memory(plan, rows, transfer=transfer)
         self._naive = [NaiveMemory(plan.policy) for _ in range(rows)]
         self._fresh = KeySource(rows, seed)
 
@@ -68,10 +68,10 @@ class Pair:
     plans(longest=45),
     st.integers(1, 3),
     st.integers(0, 9),
-    st.sampled_from((None, Lane(torch.device("cpu")))),
+    st.sampled_from((None, Transfer(torch.device("cpu")))),
 )
-def test_every_row_reads_its_own_memory_and_then_the_chunk(plan, rows, seed, lane):
-    for _ in Pair(plan, rows, seed=seed, lane=lane).run(None):
+def test_every_row_reads_its_own_memory_and_then_the_chunk(plan, rows, seed, transfer):
+    for _ in Pair(plan, rows, seed=seed, transfer=transfer).run(None):
         pass
 
 
@@ -132,9 +132,7 @@ def test_fp8_changes_nothing_but_history():
         WindowMemory(sink_frames=1, window_frames=7),
     ],
 )
-def test_a_frame_is_stored_once_and_only_if_a_later_chunk_than_the_next_reads_it(
-    policy, monkeypatch
-):
+def test_a_frame_is_stored_only_if_a_later_chunk_than_the_next_reads_it(policy, monkeypatch):
     stored = Counter()
     store = Bank.store
 
@@ -147,11 +145,13 @@ def test_a_frame_is_stored_once_and_only_if_a_later_chunk_than_the_next_reads_it
     memory = make_memory(plan, rows=1)
     for chunk in itertools.islice(plan, plan.chunk_count - 1):
         remember(memory, chunk, KeySource(1))
-        held = [frame for bank in memory.banks.values() for frame in bank.frames]
+        held = memory.frames
         assert all(plan.last_reader(frame) >= chunk.index + 2 for frame in held)
         assert len(held) <= plan.peak_frames(ahead_chunks=2)
     wanted = [f for f in range(90) if plan.last_reader(f) >= plan.chunk_of(f) + 2]
-    assert stored == Counter(itertools.product(range(LAYERS), wanted))
+    assert stored.keys() == set(itertools.product(range(LAYERS), wanted))
+    once_as_tail_once_as_candidate = 2 if len(plan.chunk(20).roles.tail) > plan.chunk_frames else 1
+    assert max(stored.values(), default=0) <= once_as_tail_once_as_candidate
 
 
 def test_a_stream_that_missed_a_clean_pass_is_refused():

@@ -95,7 +95,7 @@ def test_without_an_end_a_plan_agrees_with_a_very_long_one(policy, chunk_frames,
     sizes = {"chunk_frames": chunk_frames, "prefix_frames": prefix_frames}
     endless = Plan(policy, total_frames=None, **sizes)
     long = Plan(policy, total_frames=5 * (policy.reach_frames + 20), **sizes)
-    for chunk in itertools.islice(endless, 30):
+    for chunk in itertools.islice(endless, min(30, long.chunk_count)):
         assert chunk == long.chunk(chunk.index)
     always_read = set(range(policy.sink_frames))
     for frame in range(2 * policy.reach_frames):
@@ -173,3 +173,19 @@ def test_a_chunk_knows_its_frames():
         roles=RelaxedMemory().roles(6, 3),
     )
     assert chunk.frames == (6, 7, 8)
+
+
+def test_no_chunk_beyond_the_video():
+    plan = Plan(RelaxedMemory(), total_frames=7, chunk_frames=3, whole_chunks=False)
+    for index in (-1, 3):
+        with pytest.raises(IndexError, match=f"no chunk {index}"):
+            plan.chunk(index)
+
+
+@pytest.mark.parametrize(("chunk_frames", "tail_frames"), [(3, 4), (3, 6), (1, 2)])
+def test_a_frame_is_exact_only_while_it_is_tail(chunk_frames, tail_frames):
+    policy = RelaxedMemory(tail_frames=tail_frames)
+    plan = Plan(policy, total_frames=240, chunk_frames=chunk_frames)
+    exact = plan.peak_frames(ahead_chunks=2, exact=True)
+    assert exact == policy.sink_frames + max(0, tail_frames - chunk_frames)
+    assert exact + plan.peak_frames(ahead_chunks=2, exact=False) >= plan.peak_frames(ahead_chunks=2)

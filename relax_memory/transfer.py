@@ -1,22 +1,46 @@
 """Copies between the compute device and pinned host memory, beside computing.
 
-On CUDA they run on their own stream, in the order they are asked for; elsewhere at once.
+On CUDA they run on a stream of their own, in the order they are asked for; elsewhere at once.
 """
+
+import logging
+import weakref
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
 
-class Lane:
-    """One side stream of `device`."""
+
+class Transfer:
+    """A side stream of `device`, and the host memory that it copies to and from."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pinned: list[Tensor] = []
+        if self._stream is not None:
+            weakref.finalize(self, _unpin, self._pinned, self._stream)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Host memory that the lane can copy to and from, pinned where that exists."""
-        return torch.empty(shape, dtype=dtype, pin_memory=self._stream is not None)
+        """Host memory, pinned on CUDA while this transfer lives.
+
+        Registered rather than allocated as pinned: torch's own pinned memory is rounded up to a
+        power of two and kept for good.
+        """
+        tensor = torch.empty(shape, dtype=dtype, device="cpu")
+        if self._stream is not None and tensor.nbytes:
+            error = torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0)
+            if int(error) == 0:
+                self._pinned.append(tensor)
+            else:
+                log.warning(
+                    "reservoir_device: %.1f MB of host memory could not be pinned (CUDA error %d), "
+                    "so copies to it wait for each other.",
+                    tensor.nbytes / 1e6,
+                    int(error),
+                )
+        return tensor
 
     def send(self, source: Tensor, target: Tensor) -> None:
         """Copy `source`, as it is once the work queued so far is done, to host memory."""
@@ -51,3 +75,10 @@ class Arrival:
             stream.wait_event(self._event)
             self._tensor.record_stream(stream)
         return self._tensor
+
+
+def _unpin(pinned: list[Tensor], stream: torch.cuda.Stream) -> None:
+    stream.synchronize()
+    for tensor in pinned:
+        torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
+    pinned.clear()
