@@ -168,8 +168,9 @@ def _beginning(
     for other in saved_rollouts(folder):
         description = other.description
         if description is not None and not other.finished:
-            changed = [n for n, made in made_from.items() if description.made_from.get(n) != made]
-            return f"Starts anew: {', '.join(changed)} changed since the unfinished {other.name}"
+            made_then = description.made_from
+            changed = ", ".join(n for n, made in made_from.items() if made_then.get(n) != made)
+            return f"Starts anew: {changed} changed since the unfinished rollout {other.name}"
     return ""
 
 

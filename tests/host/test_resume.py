@@ -1,0 +1,345 @@
+"""A rollout that was cut, by a prefix or an accident, goes on bit for bit as if it had not been."""
+
+import dataclasses
+import functools
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+
+import comfy.model_management
+import comfy.sd
+import crash_run
+import folder_paths
+import pytest
+import tiny
+import torch
+from comfy.model_management import InterruptProcessingException
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+from relax_memory.host.generate import Request, generate
+
+MODEL = tiny.model("wan")  # the one that `tiny.remembering` has
+POSITIVE, NEGATIVE, OTHER = (tiny.conditioning(seed) for seed in (1, 2, 3))
+
+
+def prefix(frames, seed=5, samples=1):
+    shape = (samples, 16, frames, 4, 6)
+    return {"samples": torch.randn(shape, generator=torch.Generator().manual_seed(seed))}
+
+
+def window():
+    settings = {"sink_frames": 1, "window_frames": 5, "rope": "hybrid"}
+    return tiny.node("RelaxForcingWindowMemory", model=MODEL, **settings)[0]
+
+
+GUIDED = {"cfg": 3.0, "negative": NEGATIVE, "batch_size": 2}
+CASES = {
+    "plain": dict,
+    "batch of 2, guided": lambda: GUIDED,
+    "absolute": lambda: {"model": tiny.remembering(rope="absolute")},
+    "window": lambda: {"model": window()},
+    "host memory": lambda: {"model": tiny.remembering(reservoir_device="cpu")},
+    "fp8": lambda: {"model": tiny.remembering(reservoir_dtype="fp8")},
+    "history of 2, guided": lambda: {"model": tiny.remembering(history_frames=2)} | GUIDED,
+    "from 1 frame": lambda: {"prefix": prefix(1)},
+    "from 8 frames, batch of 2": lambda: {"prefix": prefix(8), "batch_size": 2},
+    "frame by frame": lambda: {"frames_per_chunk": 1, "length": 93},
+    "trimmed": lambda: {"length": 125},
+}
+
+
+@functools.cache
+def whole(name):
+    """The undisturbed video of a case and its trace."""
+    return sample(autosave=False, **CASES[name]())
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path
+
+
+def sample(autosave=True, **settings):
+    return crash_run.sample(output_folder(), autosave=autosave, **settings)
+
+
+def saved():
+    return crash_run.saved_files(output_folder())
+
+
+def output_folder():
+    return Path(folder_paths.get_output_directory())
+
+
+@contextmanager
+def calls_of_the_network(act=lambda: None):
+    """A list with an entry for every call; `act` runs before each."""
+    calls = []
+
+    def before(*args):
+        calls.append(len(calls))
+        act()
+
+    hook = MODEL.model.diffusion_model.register_forward_pre_hook(before)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def accident(chunks, error):
+    """Something happens in the middle of the chunk after so many saved ones."""
+
+    def act():
+        if len(saved()) == chunks:
+            error()
+
+    with calls_of_the_network(act):
+        yield
+
+
+def interrupt():
+    comfy.model_management.interrupt_current_processing()
+
+
+def out_of_memory():
+    raise torch.OutOfMemoryError("Allocation on device")
+
+
+def untimed(trace):
+    chunks = tuple(dataclasses.replace(chunk, seconds=0) for chunk in trace.chunks)
+    return dataclasses.replace(trace, chunks=chunks)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_prefix_of_its_own_latents_goes_on_as_the_whole(output, name):
+    latents, trace = whole(name)
+    ends = [chunk.frames[-1] + 1 for chunk in trace.chunks if not chunk.given]
+    for frames in (ends[0], ends[len(ends) // 2], ends[-2]):
+        settings = CASES[name]() | {"prefix": {"samples": latents[:, :, :frames]}}
+        assert torch.equal(sample(autosave=False, **settings)[0], latents), frames
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_interrupted_run_goes_on_as_the_whole(output, name):
+    latents, trace = whole(name)
+    given = sum(chunk.given for chunk in trace.chunks)
+    for chunks in (1, given + 1, len(trace.chunks) - 1):
+        before = saved()
+        with accident(chunks, interrupt), pytest.raises(InterruptProcessingException):
+            sample(**CASES[name]())
+        assert len(saved()) == chunks
+        assert before.items() <= saved().items()  # nothing finished was made again
+    again, again_trace = sample(**CASES[name]())
+    assert torch.equal(again, latents)
+    assert untimed(again_trace) == untimed(trace)
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 7, 11])
+def test_an_accident_costs_the_chunk_in_work_and_no_more(output, chunks):
+    latents, _ = whole("plain")
+    with accident(chunks, out_of_memory), pytest.raises(torch.OutOfMemoryError):
+        sample()
+    before = saved()
+    assert len(before) == chunks
+    with calls_of_the_network() as calls:
+        again, _ = sample()
+    assert torch.equal(again, latents)
+    assert before.items() <= saved().items()
+    passes = 5  # four steps and the clean pass, which the last chunk does not need
+    assert len(calls) == chunks + passes * (crash_run.CHUNKS - chunks) - 1
+
+
+def test_what_is_complete_is_not_sampled_again(output):
+    latents, trace = sample()
+    with calls_of_the_network() as calls:
+        again, again_trace = sample()
+        shorter, shorter_trace = sample(length=77)
+    assert not calls
+    assert torch.equal(again, latents)
+    assert torch.equal(shorter, latents[:, :, :20])
+    assert again_trace == trace
+    assert shorter_trace == dataclasses.replace(trace, chunks=trace.chunks[:7])
+
+
+def test_a_longer_video_begins_with_the_saved_one(output):
+    latents, _ = whole("plain")
+    sample(chunks=4)
+    before = saved()
+    again, _ = sample()
+    assert torch.equal(again, latents)
+    assert before.items() <= saved().items()
+    assert len(saved()) == crash_run.CHUNKS
+
+
+def test_finished_chunks_are_handed_out_in_order_once_they_are_safe(output):
+    request = {"model": MODEL, "positive": POSITIVE, "prefix": prefix(4)["samples"]}
+    request |= {"width": 48, "height": 32, "seed": 1, "length": 61, "autosave": True}
+    handed_out = []
+
+    def on_chunk(chunk, latents):
+        assert len(saved()) > chunk.index
+        handed_out.append((chunk.index, latents.clone()))
+        if len(handed_out) == 4:
+            raise InterruptProcessingException
+
+    with pytest.raises(InterruptProcessingException):
+        generate(Request(**request), on_chunk)
+    first = handed_out.copy()
+    for _ in range(2):
+        handed_out.clear()
+        latents, _ = generate(Request(**request), lambda c, x: handed_out.append((c.index, x)))
+        assert [index for index, _ in handed_out] == list(range(6))
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, handed_out, strict=False))
+        assert torch.equal(torch.cat([x for _, x in handed_out], dim=2), latents)
+
+
+# --- what decides whether a saved chunk fits ------------------------------------------------------
+
+
+def with_lora(strength=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    name = "diffusion_model.blocks.1.self_attn.q"
+    lora = {
+        f"{name}.lora_A.weight": torch.randn(4, 256, generator=generator),
+        f"{name}.lora_B.weight": torch.randn(256, 4, generator=generator) * 0.1,
+    }
+    return comfy.sd.load_lora_for_models(tiny.remembering(), None, lora, strength, 0)[0]
+
+
+def other_model():
+    return tiny.node("RelaxForcingMemory", model=tiny.model(seed=1), **tiny.MEMORY)[0]
+
+
+def with_attention_override():
+    model = tiny.remembering()
+    model.model_options["transformer_options"]["optimized_attention_override"] = (
+        lambda attention, *args, **kwargs: attention(*args, **kwargs)
+    )
+    return model
+
+
+def with_shift(shift):
+    return ModelSamplingSD3().patch(tiny.remembering(), shift)[0]
+
+
+CHANGES = {
+    "positive": lambda: {"positive": OTHER},
+    "seed": lambda: {"seed": 8},
+    "width": lambda: {"width": 64},
+    "height": lambda: {"height": 48},
+    "negative, cfg": lambda: {"cfg": 3.0, "negative": NEGATIVE},
+    "frames_per_chunk": lambda: {"frames_per_chunk": 2},
+    "batch_size": lambda: {"batch_size": 2},
+    "prefix": lambda: {"prefix": prefix(3)},
+    "steps, shift or sigmas": lambda: {"steps": 3},
+    "model": lambda: {"model": other_model()},
+    "memory": lambda: {"model": tiny.remembering(sink_frames=1)},
+    "LoRAs and model patches": lambda: {"model": with_lora()},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_begins_anew_says_so_and_leaves_the_old_alone(output, caplog, name):
+    caplog.set_level(logging.INFO)
+    with accident(2, interrupt), pytest.raises(InterruptProcessingException):
+        sample(chunks=3)
+    before = saved()
+    changed, _ = sample(chunks=3, **CHANGES[name]())
+    assert before.items() <= saved().items()
+    assert f"Starts anew: {name} changed since the unfinished rollout" in caplog.text
+    assert torch.equal(changed, sample(autosave=False, chunks=3, **CHANGES[name]())[0])
+
+
+OTHERS = {
+    "sigmas": lambda: [{}, {"sigmas": torch.tensor([1.0, 0.5, 0.0])}],
+    "shift": lambda: [{"model": with_shift(shift)} for shift in (5.0, 6.0)],
+    "LoRA strength": lambda: [{"model": with_lora(strength)} for strength in (0.5, 0.6)],
+    "LoRA": lambda: [{"model": with_lora(seed=seed)} for seed in (0, 1)],
+    "prefix": lambda: [{"prefix": prefix(1, seed=seed)} for seed in (5, 6)],
+    "negative": lambda: [{"cfg": 3.0, "negative": negative} for negative in (NEGATIVE, OTHER)],
+    "fp8": lambda: [{"model": tiny.remembering(reservoir_dtype=d)} for d in ("model", "fp8")],
+}
+
+
+@pytest.mark.parametrize("settings", OTHERS.values(), ids=OTHERS.keys())
+def test_no_chunk_fits_two_settings(output, settings):
+    for one in settings():
+        sample(chunks=1, **one)
+    assert len({Path(file).parent for file in saved()}) == 2
+
+
+SAME = {
+    "device of memory": lambda: {"model": tiny.remembering(reservoir_device="cpu")},
+    "attention": lambda: {"model": with_attention_override()},
+    "negative without guidance": lambda: {"negative": NEGATIVE},
+    "sigmas made from steps": lambda: {
+        "sigmas": comfy.samplers.calculate_sigmas(
+            MODEL.get_model_object("model_sampling"), "simple", 4
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SAME.values(), ids=SAME.keys())
+def test_what_does_not_change_the_video_continues_it(output, settings):
+    for one in ({}, settings()):
+        sample(chunks=2, **one)
+    assert len(saved()) == 2
+
+
+# --- Relax Forcing Resume -------------------------------------------------------------------------
+
+
+def options():
+    schema = tiny.pack()["RelaxForcingResume"].INPUT_TYPES()
+    return schema["required"]["rollout"][1]["options"]
+
+
+def resume(rollout):
+    cls = tiny.pack()["RelaxForcingResume"]
+    assert cls.validate_inputs(rollout) is True
+    return tiny.node("RelaxForcingResume", rollout=rollout)[0]["samples"]
+
+
+def test_resume_lists_what_is_saved_and_gives_it_as_a_prefix(output):
+    latents, _ = whole("plain")
+    with accident(5, interrupt), pytest.raises(InterruptProcessingException):
+        sample()
+    (label,) = options()
+    assert label.endswith("  48x32  5 of 12 chunks")
+    resumed = resume(label)
+    assert torch.equal(resumed, latents[:, :, :15])
+    assert torch.equal(sample(prefix={"samples": resumed})[0], latents)
+    assert len(options()) == 2
+
+
+def test_a_chosen_rollout_stays_valid_when_it_grows_and_the_host_reads_it_again(output):
+    cls = tiny.pack()["RelaxForcingResume"]
+    with accident(2, interrupt), pytest.raises(InterruptProcessingException):
+        sample()
+    (label,) = options()
+    before = cls.fingerprint_inputs(label)
+    assert cls.fingerprint_inputs(label) == before
+    latents, _ = sample()
+    assert options() == [label.replace("2 of", "all")]
+    assert cls.fingerprint_inputs(label) != before
+    assert torch.equal(resume(label), latents)
+
+
+def test_resume_loads_and_says_so_where_nothing_is_saved(output):
+    (label,) = options()
+    assert label == "nothing is saved yet"
+    verdict = tiny.pack()["RelaxForcingResume"].validate_inputs(label)
+    assert verdict.startswith("No rollout is saved in")
+
+
+def test_resume_refuses_a_path(output, tmp_path):
+    sample(chunks=1)
+    for name in ("../relax_forcing", str(tmp_path), "..", ""):
+        verdict = tiny.pack()["RelaxForcingResume"].validate_inputs(name)
+        assert "none of that name is saved" in verdict
+        with pytest.raises(ValueError, match="none of that name is saved"):
+            tiny.node("RelaxForcingResume", rollout=name)
