@@ -186,6 +186,13 @@ def install_pack():
         link.symlink_to(ROOT, target_is_directory=True)
 
 
+def on_data():
+    """Arguments that make ComfyUI keep everything of its user in `data/`."""
+    (DATA / "user").mkdir(parents=True, exist_ok=True)
+    database = "sqlite:///" + (DATA / "user/comfyui.db").as_posix()
+    return ["--base-directory", str(DATA), "--database-url", database]
+
+
 def host_command(python, host, arguments):
     """The command that starts ComfyUI, on the CPU where torch finds nothing better."""
     probe = "import torch; print('' if torch.accelerator.is_available() else '--cpu')"
@@ -201,8 +208,8 @@ def running_host(python, host, arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = ["--base-directory", str(DATA), "--port", port, "--disable-api-nodes"] + arguments
-    command = host_command(python, host, arguments + ["--database-url", "sqlite:///:memory:"])
+    arguments = on_data() + ["--port", port, "--disable-api-nodes"] + arguments
+    command = host_command(python, host, arguments)
     with open(log_path, "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -272,7 +279,7 @@ def serve(arguments):
     python, host = prepare()
     install_pack()
     if host == HOST:
-        arguments = ["--base-directory", str(DATA)] + arguments
+        arguments = on_data() + arguments
     elif ROOT.parent != host / "custom_nodes":
         paths = DATA / "extra_model_paths.yaml"  # JSON is YAML
         paths.write_text(json.dumps({"relax": {"custom_nodes": str(DATA / "custom_nodes")}}))
@@ -284,7 +291,7 @@ def bench(arguments):
     scripts = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
     name = arguments[0] if arguments else None
     if name not in scripts:
-        sys.exit("There is no benchmark {!r}; there are: {}.".format(name, ", ".join(scripts)))
+        sys.exit("Name a benchmark, one of: {}.".format(", ".join(scripts)))
     python, host = prepare()
     path = os.pathsep.join(str(folder) for folder in (host, ROOT, ROOT / "tests"))
     environment = dict(os.environ, COMFYUI_PATH=str(host), PYTHONPATH=path)
