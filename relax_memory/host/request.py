@@ -7,7 +7,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-LATENT_CHANNELS = 16
+from .attention import check_supported
+from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +53,15 @@ class Request:
                 f"cfg is {self.cfg:g}, but no negative conditioning is connected: connect one or "
                 "set cfg to 1.0 (causal checkpoints are made for 1.0)."
             )
+        network = self.model.get_model_object("diffusion_model")
+        check_supported(network)
         for name in ("positive", "negative"):
-            _check_conditioning(name, getattr(self, name))
+            conditioning = getattr(self, name)
+            if conditioning is not None:
+                check_conditioning(name, conditioning, text_dim=network.text_dim)
         self._check_prefix()
-        self._check_sigmas()
+        if self.sigmas is not None:
+            check_sigmas(self.sigmas)
 
     @property
     def latent_frames(self) -> int:
@@ -92,32 +98,6 @@ class Request:
             raise ValueError(
                 f"length is {self.length} video frames, which the prefix alone fills with "
                 f"{4 * self.prefix_frames - 3}: length counts the prefix too, so raise it."
-            )
-
-    def _check_sigmas(self) -> None:
-        if self.sigmas is None:
-            return
-        levels = self.sigmas.tolist()
-        descends = all(a > b for a, b in zip(levels, levels[1:], strict=False))
-        if len(levels) < 2 or not descends or levels[-1] != 0:
-            raise ValueError(
-                f"sigmas are {[round(level, 4) for level in levels]}, but they must descend and "
-                "end in 0, as 1.0, 0.9375, 0.8333, 0.625, 0 does."
-            )
-
-
-def _check_conditioning(name: str, conditioning: list | None) -> None:
-    for embedding, options in conditioning or ():
-        if embedding is not None and not torch.isfinite(embedding).all():
-            raise ValueError(
-                f"{name} conditioning holds NaN or infinite values: check the text encoder and "
-                "its precision."
-            )
-        if options.get("start_percent", 0.0) > 0.0 or options.get("end_percent", 1.0) < 1.0:
-            raise ValueError(
-                f"{name} conditioning holds only for steps {options.get('start_percent', 0.0):g} "
-                f"to {options.get('end_percent', 1.0):g}, but what is remembered must come from "
-                "all of them: remove the start and end percentages."
             )
 
 

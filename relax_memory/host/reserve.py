@@ -15,6 +15,7 @@ from torch import Tensor
 from ..plan import Plan
 from ..policies import Policy
 from .budget import Budget, check_budget, make_budget
+from .checks import check_latent
 
 KEY = "relax_forcing"
 STORAGE = "relax_forcing_storage"
@@ -50,6 +51,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
                     "model is spread over several GPUs, but its memory lies on one: use the model "
                     "without the multi-GPU node."
                 )
+            check_latent(noise)
             plan = sampler.plan(policy, noise.shape[2])
             budget = make_budget(
                 guider.model_patcher,

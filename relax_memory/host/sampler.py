@@ -21,7 +21,8 @@ from ..policies import Policy, RelaxedMemory
 from ..rollout import Source, rollout
 from ..storage import Storage
 from ..trace import ChunkTrace
-from .attention import attached, policy_of
+from .attention import attached, check_supported, policy_of
+from .checks import check_conditioning, check_latent, check_sigmas
 from .reserve import STORAGE, ChunkedSampler
 from .session import SESSION, Session
 
@@ -185,15 +186,9 @@ class MemorySampler(ChunkedSampler):
         """The host's interface: noise `[B, 16, T, H/8, W/8]` to clean latents of that shape.
 
         Raises:
-            ValueError: a noise mask, or a latent that is not a video.
+            ValueError: input that cannot be sampled, by name, with its value and what is needed.
         """
-        if denoise_mask is not None:
-            raise ValueError("latent_image has a noise mask, which chunked sampling cannot follow.")
-        if noise.ndim != 5:
-            raise ValueError(
-                f"latent_image has shape {list(noise.shape)}, but chunked sampling needs a video "
-                "[batch, 16, frames, height / 8, width / 8]: use an empty Wan video latent."
-            )
+        _check_input(model_wrap, sigmas, noise, denoise_mask)
         x = model_wrap.inner_model.model_sampling.noise_scaling(
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
@@ -262,6 +257,24 @@ class RolloutSampler(MemorySampler):
         if self._prefix is not None:
             video[:, :, : self._prefix.shape[2]] = source.restore(self._prefix[:1])
         return _report(callback, video, self._plan, steps=steps)
+
+
+def _check_input(
+    guider: comfy.samplers.CFGGuider, sigmas: Tensor, noise: Tensor, mask: Tensor | None
+) -> None:
+    """Raise ValueError for what our own nodes refuse before the host is asked to sample."""
+    network = guider.model_patcher.get_model_object("diffusion_model")
+    check_supported(network)
+    for name, conds in guider.conds.items():
+        entries = ((cond.get("cross_attn"), cond) for cond in conds)
+        check_conditioning(name, entries, text_dim=network.text_dim)
+    check_sigmas(sigmas)
+    if mask is not None:
+        raise ValueError(
+            "latent_image has a noise mask, which chunked sampling cannot follow: use a latent "
+            "without one."
+        )
+    check_latent(noise)
 
 
 def _report(callback: Callback | None, video: Tensor, plan: Plan, *, steps: int) -> OnStep:
