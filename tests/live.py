@@ -111,10 +111,12 @@ class Server:
 
     def fetch(self, path: str, **parameters: str) -> bytes:
         async def get() -> bytes:
-            async with aiohttp.ClientSession(self.url) as session:
-                async with session.get(path, params=parameters) as reply:
-                    assert reply.status == 200, await reply.text()
-                    return await reply.read()
+            async with (
+                aiohttp.ClientSession(self.url) as session,
+                session.get(path, params=parameters) as reply,
+            ):
+                assert reply.status == 200, await reply.text()
+                return await reply.read()
 
         return asyncio.run(get())
 
