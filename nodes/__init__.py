@@ -2,10 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .decode import RelaxForcingDecode
 from .load_model import RelaxForcingLoadModel
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
 from .plan import RelaxForcingPlan
+from .resume import RelaxForcingResume
 from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
+from .stream import RelaxForcingStream
 from .timeline import RelaxForcingTimeline
 
 
@@ -17,6 +20,9 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingWindowMemory,
             RelaxForcingSampler,
             RelaxForcingSamplerSelect,
+            RelaxForcingStream,
+            RelaxForcingResume,
+            RelaxForcingDecode,
             RelaxForcingPlan,
             RelaxForcingTimeline,
         ]

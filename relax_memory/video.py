@@ -78,6 +78,8 @@ class VideoWriter:
         """
         if self._file.closed:
             raise RuntimeError(f"{self.partial} is closed: nothing more can be appended.")
+        if not len(images):
+            return
         try:
             self._write(self._fragment(images))
         except BaseException:  # no later picture may follow the missing ones

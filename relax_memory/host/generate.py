@@ -14,30 +14,30 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..plan import Chunk, Plan
-from ..policies import RelaxedMemory
 from ..trace import ChunkTrace, Trace
-from .attention import policy_of, with_memory
+from .attention import policy_of
 from .autosave import Autosave, autosave
-from .progress import Progress
+from .progress import Picture, Progress
 from .request import LATENT_CHANNELS, Request
 from .sampler import RolloutSampler, Run
 
 OnChunk = Callable[[Chunk, Tensor], None]
 
 
-def generate(request: Request, on_chunk: OnChunk | None = None) -> tuple[Tensor, Trace]:
+def generate(
+    request: Request, on_chunk: OnChunk | None = None, picture: Picture | None = None
+) -> tuple[Tensor, Trace]:
     """Generate the video of a request.
 
     Args:
         on_chunk: called with every chunk and its kept latents, in order, as soon as it is finished
             and saved. Given chunks and those saved by an earlier run are finished from the start.
+        picture: gives what to show as preview, instead of the host's picture of the latents.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
     """
     model = request.model
-    if policy_of(model) is None:
-        model = with_memory(model, RelaxedMemory())
     sigmas = _sigmas(request, model)
     plan = _plan(request, model, given_frames=request.prefix_frames)
     video = Video(request, on_chunk)
@@ -47,7 +47,9 @@ def generate(request: Request, on_chunk: OnChunk | None = None) -> tuple[Tensor,
             video.put(plan.chunk(chunk.trace.index), chunk.latents, chunk.trace, chunk.rows)
         if video.finished_frames < request.latent_frames:
             given_frames = max(request.prefix_frames, video.finished_frames)
-            _sample(request, model, _plan(request, model, given_frames), sigmas, video, saved)
+            plan = _plan(request, model, given_frames)
+            progress = Progress(model, plan, steps=len(sigmas) - 1, picture=picture)
+            _sample(request, model, plan, sigmas, video, saved, progress)
     return video.latents, video.trace
 
 
@@ -56,7 +58,7 @@ class Video:
 
     def __init__(self, request: Request, on_chunk: OnChunk | None) -> None:
         self.latents = torch.zeros(
-            (request.batch_size, LATENT_CHANNELS, request.latent_frames, *request.latent_size),
+            request.latent_shape,
             device=comfy.model_management.intermediate_device(),
             dtype=comfy.model_management.intermediate_dtype(),
         )
@@ -70,6 +72,7 @@ class Video:
 
     def put(self, chunk: Chunk, latents: Tensor, trace: ChunkTrace, rows: tuple[str, ...]) -> None:
         """Add the next chunk; what reaches beyond the video's end is left out."""
+        latents = latents.to(self.latents)
         frames = self.latents[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
         frames.copy_(latents[:, :, : frames.shape[2]])
         self.finished_frames = chunk.first_frame + chunk.length_frames
@@ -103,6 +106,7 @@ def _sample(
     sigmas: Tensor,
     video: Video,
     saved: Autosave | None,
+    progress: Progress,
 ) -> None:
     """Sample what the video lacks, through the host."""
 
@@ -119,7 +123,6 @@ def _sample(
     guider.set_cfg(request.cfg)
     given = video.latents[:, :, : plan.prefix_frames] if plan.prefix_frames else None
     sampler = RolloutSampler(plan, prefix=given, on_chunk=finish)
-    progress = Progress(model, plan, steps=len(sigmas) - 1)
     shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
     empty = torch.zeros(shape)
     guider.sample(

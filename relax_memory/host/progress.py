@@ -1,11 +1,13 @@
 """Progress, time left and previews of a rollout in the host's own widgets."""
 
 import time
+from collections.abc import Callable
 
 import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
 from comfy_execution.utils import get_executing_context
+from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
@@ -14,16 +16,22 @@ from ..plan import Plan
 STILL_PREVIEWERS = (latent_preview.Latent2RGBPreviewer, latent_preview.TAESDPreviewerImpl)
 
 
+Picture = Callable[[], Image.Image | None]
+
+
 class Progress:
     """A sampling callback: counts chunks x steps, tells the time left, shows the running chunk."""
 
-    def __init__(self, model: ModelPatcher, plan: Plan, *, steps: int) -> None:
+    def __init__(
+        self, model: ModelPatcher, plan: Plan, *, steps: int, picture: Picture | None = None
+    ) -> None:
         self._plan = plan
         self._steps = steps
         self._first_chunk = plan.chunk_of(plan.prefix_frames)
         self._chunks = plan.chunk_count - self._first_chunk
         self._bar = comfy.utils.ProgressBar(self._chunks * steps)
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._picture = picture or (lambda: None)
         self._start = time.perf_counter()
 
     def __call__(self, step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
@@ -33,6 +41,9 @@ class Progress:
         self._tell(done, total_steps)
 
     def _preview(self, chunk: int, x0: Tensor) -> tuple | None:
+        picture = self._picture()
+        if picture is not None:
+            return "JPEG", picture, None
         if self._previewer is None:
             return None
         if isinstance(self._previewer, STILL_PREVIEWERS):

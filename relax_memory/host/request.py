@@ -7,7 +7,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .attention import check_supported
+from ..policies import RelaxedMemory
+from .attention import check_supported, policy_of, with_memory
 from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas
 
 
@@ -15,8 +16,9 @@ from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas
 class Request:
     """What the sampler nodes ask for, in the host's terms. `length` counts video frames.
 
-    `prefix` are clean latents `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas`
-    replaces the schedule made from `steps`.
+    A `model` without a memory node gets the paper's memory. `prefix` are clean latents
+    `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
+    from `steps`.
 
     Raises:
         ValueError: an input that cannot be sampled, by name, with its value and what is needed.
@@ -55,6 +57,8 @@ class Request:
             )
         network = self.model.get_model_object("diffusion_model")
         check_supported(network)
+        if policy_of(self.model) is None:
+            object.__setattr__(self, "model", with_memory(self.model, RelaxedMemory()))
         for name in ("positive", "negative"):
             conditioning = getattr(self, name)
             if conditioning is not None:
@@ -72,6 +76,11 @@ class Request:
     def latent_size(self) -> tuple[int, int]:
         """Height and width of a latent frame."""
         return self.height // 8, self.width // 8
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of the latents that are returned: `[B, C, T, H/8, W/8]`."""
+        return (self.batch_size, LATENT_CHANNELS, self.latent_frames, *self.latent_size)
 
     @property
     def prefix_frames(self) -> int:

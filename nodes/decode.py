@@ -1,0 +1,79 @@
+"""The node that turns latents into a video file."""
+
+from comfy.utils import ProgressBar
+from comfy_api.latest import InputImpl, io, ui
+
+from ..relax_memory.host.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.vae import check_decodable, decode_video
+from ..relax_memory.stream import write_video
+from .memory import CATEGORY
+
+FPS = io.Float.Input(
+    "fps",
+    default=16.0,
+    min=1.0,
+    max=240.0,
+    step=0.001,
+    tooltip="Pictures per second of the video. Wan 2.1 moves at a natural speed at 16; more plays "
+    "it faster.",
+)
+FILENAME_PREFIX = io.String.Input(
+    "filename_prefix",
+    default="video/RelaxForcing",
+    tooltip="Folder and name of the video in ComfyUI's output folder. A number is added, so no "
+    "video is overwritten. While it is being written its name ends in .partial.mp4.",
+)
+
+
+class RelaxForcingDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RelaxForcingDecode",
+            display_name="Relax Forcing Decode",
+            category=CATEGORY,
+            description="Turns latents into a video file, a few frames at a time: a video of any "
+            "length needs no more memory than a short one. The pictures are those of VAE Decode.",
+            search_aliases=["vae decode", "save video", "long video", "mp4", "out of memory"],
+            is_output_node=True,
+            inputs=[
+                io.Latent.Input("samples", tooltip="The video that the sampler made."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The Wan 2.1 VAE, or a small fast one of the TAEHV kind "
+                    "(lighttaew2_1) for a quick look at lower quality.",
+                ),
+                FPS,
+                FILENAME_PREFIX,
+            ],
+            outputs=[
+                io.Video.Output(
+                    is_output_list=True,
+                    tooltip="The finished file, one for each video of a batch. Upscale, "
+                    "interpolate or save it with any node that takes a video.",
+                )
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, samples, vae, fps, filename_prefix) -> io.NodeOutput:
+        latents = samples["samples"]
+        check_decodable(vae, latents)
+        batch, _, frames, height, width = latents.shape
+        scale = vae.spacial_compression_decode()
+        progress = ProgressBar(batch * frames)
+        files = []
+        for sample in latents.split(1):
+            writer = open_video(
+                filename_prefix,
+                fps=fps,
+                width=width * scale,
+                height=height * scale,
+                metadata=workflow_metadata(cls.hidden),
+            )
+            files.append(write_video(decode_video(vae, sample, progress), writer))
+        return io.NodeOutput(
+            [InputImpl.VideoFromFile(str(file)) for file in files],
+            ui=ui.PreviewVideo([saved_result(file) for file in files]),
+        )

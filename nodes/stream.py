@@ -1,0 +1,63 @@
+"""Sampling and decoding as one node: a video file that grows while it is made."""
+
+from comfy_api.latest import InputImpl, io, ui
+
+from ..relax_memory.host.generate import generate
+from ..relax_memory.host.live import live_video
+from ..relax_memory.host.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.request import Request
+from .decode import FILENAME_PREFIX, FPS
+from .memory import CATEGORY
+from .sampler import Trace, sampling_inputs
+
+
+class RelaxForcingStream(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        required, optional = sampling_inputs()
+        vae = io.Vae.Input(
+            "vae", tooltip="The Wan 2.1 VAE, or a small fast one of the TAEHV kind (lighttaew2_1)."
+        )
+        return io.Schema(
+            node_id="RelaxForcingStream",
+            display_name="Relax Forcing Stream",
+            category=CATEGORY,
+            description="Makes a video of any length straight into a file. Every chunk is decoded "
+            "and written as soon as it is finished, so you can watch the file while it grows, and "
+            "a cancelled run leaves a video of all that was made.",
+            search_aliases=["long video", "self forcing", "causal", "live", "infinite", "mp4"],
+            is_output_node=True,
+            inputs=[*required, *optional, vae, FPS, FILENAME_PREFIX],
+            outputs=[
+                io.Video.Output(
+                    is_output_list=True,
+                    tooltip="The finished file, one for each video of a batch.",
+                ),
+                io.Latent.Output(tooltip="The whole video in latents, to extend or decode again."),
+                Trace.Output(
+                    display_name="trace",
+                    tooltip="What every chunk looked back at, for Relax Forcing Timeline.",
+                ),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, vae, filename_prefix, prefix=None, **inputs) -> io.NodeOutput:
+        request = Request(prefix=prefix and prefix["samples"], **inputs)
+        metadata = workflow_metadata(cls.hidden)
+
+        def open_writer(width, height):
+            return open_video(
+                filename_prefix, fps=request.fps, width=width, height=height, metadata=metadata
+            )
+
+        with live_video(vae, request, open_writer) as live:
+            latents, trace = generate(request, live.append, live.picture)
+            files = live.finish()
+        return io.NodeOutput(
+            [InputImpl.VideoFromFile(str(file)) for file in files],
+            {"samples": latents},
+            trace,
+            ui=ui.PreviewVideo([saved_result(file) for file in files]),
+        )

@@ -1,0 +1,112 @@
+"""A video file that grows while its latents are sampled.
+
+Each finished chunk is decoded and on disk, playable, before the next chunk begins; where the VAE
+runs on another device than the model, it is decoded beside the next chunk instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import comfy.sd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..plan import Chunk
+from ..stream import BackgroundWriter, to_bytes
+from ..video import VideoWriter
+from .request import Request
+from .vae import VideoDecoder
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_SECONDS = 4
+PREVIEW_PIXELS = 256
+
+
+OpenWriter = Callable[[int, int], VideoWriter]
+
+
+@contextmanager
+def live_video(vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> Iterator[LiveVideo]:
+    """Files for a request, one a sample; whatever stops the run leaves playable ones.
+
+    Args:
+        open_writer: opens the file of one sample for pictures of `(width, height)`.
+
+    Raises:
+        ValueError: a VAE that cannot decode these latents piece by piece.
+    """
+    live = LiveVideo(vae, request, open_writer)
+    try:
+        yield live
+    except BaseException:
+        for path in live.abandon():
+            logger.warning("The finished chunks are kept in %s", path)
+        raise
+
+
+class LiveVideo:
+    """The growing files of one request; see `live_video`."""
+
+    def __init__(self, vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> None:
+        like = torch.empty(request.latent_shape, device="meta")
+        self._frames = request.latent_frames
+        self._decoder = VideoDecoder(vae, like, beside=[request.model])
+        scale = vae.spacial_compression_decode()
+        height, width = (scale * size for size in request.latent_size)
+        writers = [open_writer(width, height) for _ in range(request.batch_size)]
+        files = _Files(writers, self._decoder, request.fps)
+        beside = vae.device != request.model.load_device
+        self._files = BackgroundWriter(files, depth=1) if beside else files
+        self.picture = files.picture
+
+    def append(self, chunk: Chunk, latents: Tensor) -> None:
+        """Decode the next chunk `[B, C, n, h, w]`; what reaches beyond the video's end is cut."""
+        self._decoder.load()
+        self._files.append(latents[:, :, : self._frames - chunk.first_frame])
+
+    def finish(self) -> list[Path]:
+        """Turn what was written into ordinary MP4 files."""
+        return self._files.finish()
+
+    def abandon(self) -> list[Path]:
+        """Stop here; the finished chunks stay as playable files."""
+        return self._files.abandon()
+
+
+class _Files:
+    """Decodes into the files of all samples; has the interface of a writer, but for latents."""
+
+    def __init__(self, writers: list[VideoWriter], decoder: VideoDecoder, fps: float) -> None:
+        self._writers = writers
+        self._decoder = decoder
+        self._every_frames = max(1, round(fps))
+        self._newest: deque[Tensor] = deque(maxlen=PREVIEW_SECONDS)
+
+    def append(self, latents: Tensor) -> None:
+        images = torch.cat([to_bytes(group) for group in self._decoder.push(latents)], dim=1)
+        first = self._writers[0].frames
+        for writer, video in zip(self._writers, images, strict=True):
+            writer.append(video)
+        self._newest.extend(images[0, -first % self._every_frames :: self._every_frames])
+
+    def picture(self) -> Image.Image | None:
+        """The newest seconds of the first video side by side, one picture a second."""
+        if not self._newest:
+            return None
+        strip = Image.fromarray(torch.cat(list(self._newest), dim=1).numpy())
+        strip.thumbnail((PREVIEW_PIXELS * len(self._newest), PREVIEW_PIXELS))
+        return strip
+
+    def finish(self) -> list[Path]:
+        return [writer.finish() for writer in self._writers]
+
+    def abandon(self) -> list[Path]:
+        partial = [writer.abandon() for writer in self._writers]
+        return [path for path in partial if path is not None]
