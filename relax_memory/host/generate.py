@@ -19,7 +19,8 @@ from .attention import policy_of
 from .autosave import Autosave, autosave
 from .progress import Picture, Progress
 from .request import LATENT_CHANNELS, Request
-from .sampler import RolloutSampler, Run
+from .run import Run
+from .sampler import RolloutSampler
 
 OnChunk = Callable[[Chunk, Tensor], None]
 

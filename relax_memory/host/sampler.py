@@ -5,156 +5,22 @@
 finished chunks handed out one by one.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 
-import comfy.model_management
 import comfy.samplers
 import torch
-from comfy.model_base import BaseModel
 from torch import Tensor
 
-from ..noise import chunk_noise
 from ..plan import Chunk, Plan
 from ..policies import Policy, RelaxedMemory
-from ..rollout import Source, rollout
-from ..storage import Storage
-from ..trace import ChunkTrace
-from .attention import attached, check_supported, policy_of
+from .attention import check_supported, policy_of
 from .checks import check_conditioning, check_latent, check_sigmas
-from .reserve import STORAGE, ChunkedSampler
-from .session import SESSION, Session
+from .reserve import ChunkedSampler
+from .run import OnStep, Run
+from .source import FrameNoise, HostNoise
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
-OnStep = Callable[[Chunk, int, Tensor, Tensor], None]
 PREVIEW_BYTES_ON_DEVICE = 2**26
-
-
-class Run:
-    """One rollout through a guider of the host; owns the session, which ends with `chunks`.
-
-    `traces` and `rows` tell what the chunks handed out so far have read.
-    """
-
-    def __init__(self, guider: comfy.samplers.CFGGuider, extra_args: dict, plan: Plan) -> None:
-        self._guider = guider
-        self._extra_args = extra_args
-        self._plan = plan
-        self.traces: list[ChunkTrace] = []
-        self.rows: tuple[str, ...] = ()
-
-    def chunks(
-        self, sigmas: Tensor, source: Source, on_step: OnStep
-    ) -> Iterator[tuple[Chunk, Tensor]]:
-        """Finished chunks in order, with the latents that `source` keeps."""
-        model = self._guider.model_patcher
-        options = self._extra_args["model_options"].setdefault("transformer_options", {})
-        storage = options.get(STORAGE, Storage(device="gpu"))
-        session = Session(self._plan, storage, model.load_device)
-
-        def denoise(chunk: Chunk, x: Tensor, sigma: Tensor) -> Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            session.begin(chunk, clean=False)
-            return self._guider(x, sigma * x.new_ones(len(x)), **self._extra_args)
-
-        def remember(chunk: Chunk, kept: Tensor) -> None:
-            if self._plan.has_chunk(chunk.index + 1):
-                x = source.restore(kept)
-                session.begin(chunk, clean=True)
-                self._guider(x, x.new_zeros(len(x)), **self._extra_args)
-
-        chunks = rollout(
-            self._plan,
-            sigmas=sigmas,
-            source=source,
-            denoise=denoise,
-            remember=remember,
-            on_step=on_step,
-        )
-        has_memory = policy_of(model) is not None
-        with nullcontext() if has_memory else attached(model, self._plan.policy):
-            options[SESSION] = session
-            try:
-                start = time.perf_counter()
-                for chunk, kept in chunks:
-                    self.traces.append(session.trace(chunk, time.perf_counter() - start))
-                    self.rows = session.rows
-                    start = time.perf_counter()
-                    yield chunk, kept
-            finally:
-                chunks.close()
-                del options[SESSION]
-
-
-class HostNoise:
-    """Chunks cut from the host's full-length noise; re-noising follows `SamplerARVideo`."""
-
-    def __init__(self, x: Tensor, seed: int) -> None:
-        self._x = x
-        self._seed = seed
-
-    def noise(self, chunk: Chunk, draw: int) -> Tensor:
-        frames = self._x[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
-        if draw == 0:
-            return frames
-        seed = self._seed + 1000 * chunk.index + draw - 1
-        generator = torch.Generator(frames.device).manual_seed(seed % 2**64)
-        like = {"device": frames.device, "dtype": frames.dtype}
-        return torch.randn(frames.shape, generator=generator, **like)
-
-    def given(self, chunk: Chunk) -> Tensor:
-        raise RuntimeError(f"Chunk {chunk.index} is given, but this sampler takes no prefix.")
-
-    def keep(self, x0: Tensor) -> Tensor:
-        return x0
-
-    def restore(self, kept: Tensor) -> Tensor:
-        return kept
-
-
-class FrameNoise:
-    """Noise by frame (`chunk_noise`); latents are kept as the host's LATENT, on its device.
-
-    Args:
-        prefix: kept latents `[B, C, P, H, W]` the video continues from, or None.
-        shape: `[B, C, n, H, W]` of a chunk.
-    """
-
-    def __init__(
-        self, model: BaseModel, *, seed: int, sigma: Tensor, prefix: Tensor | None, shape: tuple
-    ) -> None:
-        self._model = model
-        self._seed = seed
-        self._sigma = sigma
-        self._prefix = prefix
-        self._shape = shape
-
-    def noise(self, chunk: Chunk, draw: int) -> Tensor:
-        samples, *shape = self._shape
-        noise = chunk_noise(
-            self._seed,
-            samples=samples,
-            first_frame=chunk.first_frame,
-            draw=draw,
-            shape=tuple(shape),
-        ).to(self._sigma.device)
-        if draw > 0:
-            return noise
-        sampling = self._model.model_sampling
-        return sampling.noise_scaling(self._sigma, noise, torch.zeros_like(noise))
-
-    def given(self, chunk: Chunk) -> Tensor:
-        return self._prefix[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
-
-    def keep(self, x0: Tensor) -> Tensor:
-        return self._model.process_latent_out(x0).to(
-            comfy.model_management.intermediate_device(),
-            comfy.model_management.intermediate_dtype(),
-        )
-
-    def restore(self, kept: Tensor) -> Tensor:
-        return self._model.process_latent_in(kept.to(self._sigma.device, torch.float32))
 
 
 class MemorySampler(ChunkedSampler):

@@ -1,0 +1,76 @@
+"""One rollout through a guider of the host."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import comfy.model_management
+import comfy.samplers
+from torch import Tensor
+
+from ..plan import Chunk, Plan
+from ..rollout import rollout
+from ..storage import Storage
+from ..trace import ChunkTrace
+from .attention import attached, policy_of
+from .reserve import STORAGE
+from .session import SESSION, Session
+from .source import HostSource
+
+OnStep = Callable[[Chunk, int, Tensor, Tensor], None]
+
+
+class Run:
+    """One rollout through a guider of the host; owns the session, which ends with `chunks`.
+
+    `traces` and `rows` tell what the chunks handed out so far have read.
+    """
+
+    def __init__(self, guider: comfy.samplers.CFGGuider, extra_args: dict, plan: Plan) -> None:
+        self._guider = guider
+        self._extra_args = extra_args
+        self._plan = plan
+        self.traces: list[ChunkTrace] = []
+        self.rows: tuple[str, ...] = ()
+
+    def chunks(
+        self, sigmas: Tensor, source: HostSource, on_step: OnStep
+    ) -> Iterator[tuple[Chunk, Tensor]]:
+        """Finished chunks in order, with the latents that `source` keeps."""
+        model = self._guider.model_patcher
+        options = self._extra_args["model_options"].setdefault("transformer_options", {})
+        storage = options.get(STORAGE, Storage(device="gpu"))
+        session = Session(self._plan, storage, model.load_device)
+
+        def denoise(chunk: Chunk, x: Tensor, sigma: Tensor) -> Tensor:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            session.begin(chunk, clean=False)
+            return self._guider(x, sigma * x.new_ones(len(x)), **self._extra_args)
+
+        def remember(chunk: Chunk, kept: Tensor) -> None:
+            if self._plan.has_chunk(chunk.index + 1):
+                x = source.restore(kept)
+                session.begin(chunk, clean=True)
+                self._guider(x, x.new_zeros(len(x)), **self._extra_args)
+
+        chunks = rollout(
+            self._plan,
+            sigmas=sigmas,
+            source=source,
+            denoise=denoise,
+            remember=remember,
+            on_step=on_step,
+        )
+        has_memory = policy_of(model) is not None
+        with nullcontext() if has_memory else attached(model, self._plan.policy):
+            options[SESSION] = session
+            try:
+                start = time.perf_counter()
+                for chunk, kept in chunks:
+                    self.traces.append(session.trace(chunk, time.perf_counter() - start))
+                    self.rows = session.rows
+                    start = time.perf_counter()
+                    yield chunk, kept
+            finally:
+                chunks.close()
+                del options[SESSION]
