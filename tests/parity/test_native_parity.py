@@ -19,6 +19,7 @@ from parity.reference import Relaxed, Window, noise
 
 ROUNDING = 2e-6  # float32 with memory at negative times against true times; measured 3.3e-7
 DENSE = Window(window=0)
+STATE = {"Session", "Memory", "Bank", "KeyValueBuffer"}  # classes that live for one run
 
 
 def empty(frames: int, batch: int = 1) -> dict:
@@ -177,21 +178,25 @@ def test_every_chunk_starts_from_the_noise_of_the_contract():
 
 
 def state_of_runs() -> list:
-    """Living objects that hold a run's state: sessions, memories, banks."""
-    modules = ("host.session", "relax_memory.memory", "relax_memory.bank")
-    return [x for x in gc.get_objects() if str(type(x).__module__).endswith(modules)]
+    """Living objects that hold a run's state, or its keys and values."""
+    return [
+        x
+        for x in gc.get_objects()
+        if type(x).__name__ in STATE and "relax_memory" in type(x).__module__
+    ]
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_nothing_of_a_session_survives_the_run(cfg, interrupted):
-    references, calls = [], []
+    references, kinds, calls = [], set(), []
     model = cases.with_memory(tiny.model(), Relaxed()).clone()
 
     def note(apply_model, args):
         calls.append(args["cond_or_uncond"])
         if len(calls) == 12:  # in the third chunk, with frames in memory
             references.extend(weakref.ref(x) for x in state_of_runs())
+            kinds.update(type(x).__name__ for x in state_of_runs())
             if interrupted:
                 raise InterruptProcessingException
         return apply_model(args["input"], args["timestep"], **args["c"])
@@ -200,6 +205,5 @@ def test_nothing_of_a_session_survives_the_run(cfg, interrupted):
     with pytest.raises(InterruptProcessingException) if interrupted else nullcontext():
         cases.sample(Case(frames=9, cfg=cfg), model)
     gc.collect()
-    assert references
+    assert kinds == STATE
     assert not [x for x in references if x() is not None]
-    assert not state_of_runs()
