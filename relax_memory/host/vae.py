@@ -30,7 +30,7 @@ class VideoDecoder:
     """Decodes one rollout as it grows, on the host's terms: device, dtype, loading, interrupts.
 
     When memory runs out the decoder starts over with its cache in host memory, and the pictures
-    stay the same. For that it keeps references to the latents it was given.
+    stay the same. For that it keeps the latents it was given, in host memory.
 
     Args:
         vae: the host's VAE object.
@@ -71,7 +71,7 @@ class VideoDecoder:
         for group in (*latents[:, :, :first].split(1, 2), *latents[:, :, first:].split(2, 2)):
             if group.shape[2]:
                 model_management.throw_exception_if_processing_interrupted()
-                self._given.append(group)
+                self._given.append(group.cpu())
                 images = self._decode(group)
                 if images is None:
                     images = self._start_over()
