@@ -78,8 +78,6 @@ CONTRACT = {
     "RelaxForcingDemoModels": ({}, ["MODEL", "CLIP", "VAE"]),
 }
 NOT_YET = {
-    "RelaxForcingStream",
-    "RelaxForcingResume",
     "RelaxForcingPromptSchedule",
     "RelaxForcingDemoModels",
 }
