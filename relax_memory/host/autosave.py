@@ -5,7 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import comfy.model_management
@@ -146,14 +146,16 @@ def _describe(
         settings={name: getattr(request, name) for name in settings}
         | {"memory": str(policy_of(model))},
         made_from=made_from,
-        versions={"pack": pack_version(), "ComfyUI": HOST_VERSION, "torch": torch.__version__},
+        versions={"pack": _pack_version(), "ComfyUI": HOST_VERSION, "torch": torch.__version__},
     )
     if description != before:
         rollout.describe(description)
 
 
-def pack_version() -> str:
-    return re.search(r'^version = "(.*)"', PYPROJECT.read_text("utf-8"), re.MULTILINE)[1]
+def _pack_version() -> str:
+    with suppress(OSError, TypeError):
+        return re.search(r'^version = "(.*)"', PYPROJECT.read_text("utf-8"), re.MULTILINE)[1]
+    return "unknown"
 
 
 def _beginning(

@@ -100,7 +100,8 @@ class Digest:
         """Fingerprint of a value, 64 hexadecimal digits."""
         try:
             return self._hash(value).hex()
-        except RecursionError:
+        except Exception:  # other packs' objects may raise anything when they are looked into
+            logger.debug("No fingerprint", exc_info=True)
             return _unlike_any(value).hex()
 
     def _hash(self, value: object) -> bytes:
@@ -145,32 +146,35 @@ def _held(value: object) -> Iterable[object]:
             return [part for item in value.items() if item[0] not in NOT_COMPARED for part in item]
         case list() | tuple():
             return value
-        case type() | types.ModuleType():
+        case types.ModuleType():
             return ()
-        case types.FunctionType():
-            return value.__qualname__, value.__defaults__, value.__kwdefaults__, *_cells(value)
-        case types.MethodType():
-            return value.__func__, value.__self__
-        case types.BuiltinFunctionType():
-            return (value.__self__,)
+        case type() | types.FunctionType():
+            return _name(value), *_captured(value)
+        case types.MethodType() | types.BuiltinFunctionType():
+            return getattr(value, "__func__", None), value.__self__
         case functools.partial():
             return value.func, value.args, value.keywords
         case ModelPatcher():
             return value.model, _patches(value)
+        case torch.nn.Module(_orig_mod=module):  # compiled
+            return (module,)
         case object(__dict__=attributes):
             return (attributes,)
     return (_unlike_any(value),)
 
 
-def _cells(function: types.FunctionType) -> Iterator[object]:
-    for cell in function.__closure__ or ():
+def _captured(value: type | types.FunctionType) -> Iterator[object]:
+    """What a function holds besides its code; nothing of a class."""
+    for name in ("__defaults__", "__kwdefaults__"):
+        yield getattr(value, name, None)
+    for cell in getattr(value, "__closure__", None) or ():
         try:
             yield cell.cell_contents
         except ValueError:  # not filled yet
             yield None
 
 
-def _name(kind: type) -> bytes:
+def _name(kind: type | types.FunctionType) -> bytes:
     """Module and name, without the folder that the host puts before a pack's modules."""
     module = kind.__module__.replace("\\", "/").rpartition("/")[2]
     return f"{module}.{kind.__qualname__}".encode()

@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from comfy.quant_ops import QuantizedTensor
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from conftest import ROOT
 
@@ -119,10 +120,14 @@ def capturing_itself(strength):
     return base
 
 
-def module(x):
+def module(x, wrap=lambda layer: layer):
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(layer.weight, x)
-    return replaced(layer)
+    return replaced(wrap(layer))
+
+
+def compiled(x):
+    return module(x, torch.compile)
 
 
 MAKERS = {
@@ -134,6 +139,7 @@ MAKERS = {
     "object with a tensor": lambda x: replaced(torch.tensor(x)),
     "object with settings": lambda x: replaced([{x: x}]),
     "object with a module": module,
+    "object with a compiled module": compiled,
 }
 
 
@@ -142,6 +148,13 @@ def test_what_a_patch_holds_counts(make):
     one, same, other = (model_fingerprints(make(x))[PATCHES] for x in (0.5, 0.5, 0.75))
     assert one == same != other
     assert one != model_fingerprints(model())[PATCHES]
+
+
+def test_how_a_model_is_compiled_does_not_count():
+    one, other = model().clone(), model().clone()
+    set_torch_compile_wrapper(one, backend="eager")
+    set_torch_compile_wrapper(other, backend="aot_eager")
+    assert model_fingerprints(one) == model_fingerprints(other)
 
 
 def quantised(scale):
@@ -202,11 +215,23 @@ def test_cycles_end():
     assert fingerprint(cycle) == fingerprint(cycle)
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), object(), iter([1]), torch.Generator()])
+class Hostile:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [threading.Lock(), object(), iter([1]), torch.Generator(), torch.empty(1, device="meta")],
+)
 def test_what_cannot_be_compared_is_like_nothing_else_and_says_so(value, caplog):
     caplog.set_level(logging.WARNING)
     assert fingerprint([value]) != fingerprint([value])
-    assert f"A {type(value).__qualname__} in the model or conditioning cannot be" in caplog.text
+    assert "in the model or conditioning cannot be compared" in caplog.text
+
+
+def test_what_cannot_even_be_looked_into_stops_nothing():
+    assert fingerprint([Hostile()]) != fingerprint([Hostile()])
 
 
 def test_what_is_too_deep_to_compare_is_like_nothing_else():
