@@ -43,7 +43,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
+            control_after_generate=io.ControlAfterGenerate.fixed,  # or no run would be found again
             tooltip="Another seed, another video. With the same seed a short video is the "
             "beginning of the long one.",
         ),
