@@ -22,10 +22,20 @@ class RelaxForcingPlan(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model with its memory node."),
                 io.Int.Input(
-                    "width", default=832, min=16, max=8192, step=16, tooltip="Width in pixels."
+                    "width",
+                    default=832,
+                    min=16,
+                    max=8192,
+                    step=16,
+                    tooltip="Width of the picture in pixels. Smaller is faster and takes less memory; the checkpoints are made for 832x480.",
                 ),
                 io.Int.Input(
-                    "height", default=480, min=16, max=8192, step=16, tooltip="Height in pixels."
+                    "height",
+                    default=480,
+                    min=16,
+                    max=8192,
+                    step=16,
+                    tooltip="Height of the picture in pixels, a multiple of 16 like the width.",
                 ),
                 io.Int.Input(
                     "length",
