@@ -1,0 +1,117 @@
+"""Relaxed memory beside the host's own sampler: the same weights, one process, growing lengths.
+
+Our side is the SAMPLER that RelaxForcingSamplerSelect returns, with the paper's memory settings;
+the other is SamplerARVideo, which attends to every past frame. The default is a model small enough
+for a CPU, with frames of 384 tokens so that attention matters. Last line: JSON.
+"""
+
+import time
+
+import common
+from common import CHUNK_FRAMES, Shape, median
+
+from relax_memory.host.attention import with_memory
+from relax_memory.host.sampler import MemorySampler
+from relax_memory.host.session import SESSION
+from relax_memory.policies import RelaxedMemory
+from relax_memory.storage import Storage
+
+EDGE_CHUNKS = 3  # chunks whose median stands for the start or the end of a video
+STEADY_CHUNKS = 10  # of the comparison for flatness, on either end of what follows the first ten
+
+
+class KeyValueBytes:
+    """A model wrapper that reads how large the living keys and values are."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def __call__(self, apply_model, arguments):
+        options = arguments["c"]["transformer_options"]
+        out = apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+        self.most = max(self.most, self._held(options))
+        return out
+
+    def _held(self, options: dict) -> int:
+        if SESSION in options:
+            return options[SESSION].bytes
+        caches = options["ar_state"]["kv_caches"]
+        return sum(cache[name].untyped_storage().nbytes() for cache in caches for name in "kv")
+
+
+def measure(model, sampler, shape: Shape, frames: int) -> dict:
+    """One video: seconds in all, per chunk at both ends, and the most bytes of keys and values."""
+    model, held = model.clone(), KeyValueBytes()
+    model.set_model_unet_function_wrapper(held)
+    start = time.perf_counter()
+    clock = common.ChunkClock()
+    common.sample(model, sampler, shape, frames, clock)
+    total = time.perf_counter() - start
+    seconds = clock.seconds
+    figures = {
+        "seconds": median([total]),
+        "seconds_per_chunk_start": median(seconds[1 : 1 + EDGE_CHUNKS]),
+        "seconds_per_chunk_end": median(seconds[-EDGE_CHUNKS:]),
+        "key_value_bytes": held.most,
+        "key_value_frames": round(held.most / shape.frame_bytes, 1),
+    }
+    if len(seconds) >= 10 + 2 * STEADY_CHUNKS:
+        tenth = median(seconds[10 : 10 + STEADY_CHUNKS])
+        figures["seconds_per_chunk_from_10"] = tenth
+        last = median(seconds[-STEADY_CHUNKS:])
+        figures["seconds_per_chunk_last_10"] = last
+        figures["growth_from_10_percent"] = round(100 * (last / tenth - 1), 2)
+    return figures
+
+
+def main() -> None:
+    parser = common.arguments(__doc__)
+    parser.add_argument("--frames", type=int, nargs="+", default=[21, 60, 120], metavar="LATENT")
+    parser.add_argument("--dim", type=int, default=256, help="model width, a multiple of 128")
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--size", type=int, nargs=2, default=[384, 256], metavar=("W", "H"))
+    options = parser.parse_args()
+    width, height = options.size
+    shape = Shape(
+        dim=options.dim,
+        ffn_dim=2 * options.dim,
+        layers=options.layers,
+        width=width,
+        height=height,
+        text_tokens=64,
+        dtype="float32" if common.DEVICE.type == "cpu" else "bfloat16",
+    )
+    model = common.causal_model(shape)
+    ours = with_memory(model, RelaxedMemory(), Storage(device="gpu"))
+    subjects = {
+        "relaxed": (ours, MemorySampler(CHUNK_FRAMES)),
+        "native": (model, common.native_sampler()),
+    }
+    print(
+        f"{common.device_name()}; {shape.tokens} tokens a latent frame, dim {shape.dim}, ", end=""
+    )
+    print(f"{shape.layers} layers; seconds per chunk of {CHUNK_FRAMES} latent frames")
+    for subject in subjects.values():  # warm up
+        common.sample(*subject, shape, 3 * CHUNK_FRAMES)
+    lengths = {}
+    for frames in options.frames:
+        row = {name: measure(*subject, shape, frames) for name, subject in subjects.items()}
+        row["speedup"] = round(row["native"]["seconds"] / row["relaxed"]["seconds"], 2)
+        lengths[str(frames)] = row
+        for name in subjects:
+            figures = row[name]
+            print(
+                f"{frames:4} frames, {name:8}{figures['seconds']:9.2f} s, chunk at the start "
+                f"{figures['seconds_per_chunk_start']:8.4f}, end "
+                f"{figures['seconds_per_chunk_end']:8.4f}, "
+                f"{figures['key_value_bytes'] / 1e6:8.1f} MB = {figures['key_value_frames']} frames"
+            )
+        growth = row["relaxed"].get("growth_from_10_percent")
+        flat = "" if growth is None else f"; relaxed grows by {growth} % from chunk 10 on"
+        print(f"             {row['speedup']}x faster in all{flat}", flush=True)
+    figures = {"chunk_frames": CHUNK_FRAMES, "steps": len(common.SIGMAS) - 1, "lengths": lengths}
+    common.finish(common.result("rollout_vs_native", shape, figures), save=options.save)
+
+
+if __name__ == "__main__":
+    main()
