@@ -1,0 +1,74 @@
+"""Every benchmark runs at a tiny size and ends in JSON that says what it was measured on."""
+
+import json
+import subprocess
+import sys
+
+from conftest import ROOT
+
+GROUND = {"benchmark", "device", "torch", "host", "attention", "commit", "shape", "figures"}
+
+
+def bench(name: str, *arguments: str, timeout: int = 240) -> dict:
+    """The JSON of a benchmark's last line."""
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome.keys() == GROUND
+    return outcome["figures"]
+
+
+def test_gpu_measures_every_section_at_toy_size(tmp_path):
+    out = tmp_path / "gpu.json"
+    figures = bench("gpu", "--toy", "--out", str(out))
+    assert not [name for name, section in figures.items() if "error" in str(section)]
+    sections = {"matmul", "kernel", "tiers", "dense_window", "split", "native", "compiled"}
+    assert sections <= figures.keys()
+    for name in ("gpu model", "cpu model", "gpu fp8", "cpu fp8"):
+        assert figures["tiers"][name]["seconds_per_chunk"] > 0
+    for part in figures["split"].values():
+        assert 0 < part["kernel_seconds"] < part["self_attention_seconds"]
+        assert part["self_attention_seconds"] < part["seconds_per_chunk"]
+    assert figures["conclusions"]["relaxed_over_floor"] > 1
+    assert json.loads(out.read_text())["figures"] == figures
+
+
+def test_memory_finds_constant_bytes_only_where_memory_is_bounded():
+    held = bench("memory", "--layers", "2", "--videos", "5 s", "30 s")["held"]
+    frames = {
+        name: {video: row[video]["held_frames"] for video in row} for name, row in held.items()
+    }
+    fixed = 10  # text and angles, which in so few layers weigh as much as some frames
+    native = frames["host's SamplerARVideo"]
+    assert 21 <= native["5 s"] < 21 + fixed
+    assert 120 <= native["30 s"] < 120 + fixed
+    assert 120 <= frames["reservoir, 120 frames"]["30 s"] < 121 + fixed
+    assert 40 < frames["relaxed memory, gpu, model"]["30 s"] < 42 + fixed
+    assert frames["relaxed memory, gpu, fp8"]["30 s"] < frames["relaxed memory, gpu, model"]["30 s"]
+    for device in ("gpu", "cpu"):
+        row = held[f"relaxed memory, {device}, model"]["30 s"]
+        assert row["held_bytes"] > row["in_banks_bytes"] > 0
+
+
+def test_the_rollout_is_compared_with_the_hosts_at_each_length():
+    lengths = bench(
+        "rollout_vs_native", "--size", "48", "32", "--layers", "1", "--frames", "9", "90"
+    )
+    assert lengths["lengths"].keys() == {"9", "90"}
+    for frames, row in lengths["lengths"].items():
+        assert row["native"]["key_value_frames"] == int(frames)
+        assert row["speedup"] > 0
+    assert lengths["lengths"]["90"]["relaxed"]["key_value_frames"] < 40
+    assert "growth_from_10_percent" in lengths["lengths"]["90"]["relaxed"]
+
+
+def test_the_soak_reports_a_slope_for_everything_that_could_grow():
+    arguments = ("--chunks", "50", "--warm-up", "20", "--every", "5")
+    runs = bench("soak", *arguments, "--runs", "relaxed, cpu", "dense window")["runs"]
+    assert runs.keys() == {"relaxed, cpu", "dense window"}
+    for run in runs.values():
+        assert {"resident_bytes", "tensors", "tensor_bytes", "open_handles"} < run.keys()
+        assert run["open_handles"]["slope_per_100_chunks"] == 0
+        assert run["tensor_bytes"]["last"] <= 1.02 * run["tensor_bytes"]["first"]
+        assert run["seconds_per_chunk"]["median"] > 0
