@@ -27,7 +27,8 @@ class RelaxForcingPlan(io.ComfyNode):
                     min=16,
                     max=8192,
                     step=16,
-                    tooltip="Width of the picture in pixels. Smaller is faster and takes less memory; the checkpoints are made for 832x480.",
+                    tooltip="Width of the picture in pixels. Smaller is faster and takes less "
+                    "memory; the checkpoints are made for 832x480.",
                 ),
                 io.Int.Input(
                     "height",
