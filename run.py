@@ -288,8 +288,7 @@ def serve(arguments):
 
 
 def bench(arguments):
-    sources = {path: path.read_text("utf-8") for path in sorted((ROOT / "benchmarks").glob("*.py"))}
-    scripts = {path.stem: path for path, source in sources.items() if "__main__" in source}
+    scripts = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
     name = arguments[0] if arguments else None
     if name not in scripts:
         sys.exit("Name a benchmark, one of: {}.".format(", ".join(scripts)))
