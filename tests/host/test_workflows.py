@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import crash_run
 import execution
 import folder_paths
 import nodes as host_nodes
@@ -23,6 +24,8 @@ FOLDERS = {
     "clip_name": "text_encoders",
     "vae_name": "vae",
     "folder_name": "datasets",
+    "image": "input",
+    "file": "input",
 }
 
 ui_workflows = pytest.mark.parametrize("path", UI, ids=lambda path: path.stem)
@@ -65,8 +68,11 @@ def as_api(workflow: dict) -> dict:
         for name, spec in input_types(node["type"]).items():
             if is_widget(spec):
                 inputs[name] = next(values)
-                if len(spec) > 1 and spec[1].get("control_after_generate"):
+                options = spec[1] if len(spec) > 1 else {}
+                if options.get("control_after_generate"):
                     assert next(values) in ("fixed", "increment", "decrement", "randomize")
+                if options.get("image_upload") or options.get("video_upload"):
+                    assert next(values) == "image"  # the button
         assert not list(values), f"{node['type']} has widget values left over"
         unknown = set(links) - set(input_types(node["type"]))
         assert not unknown, f"{node['type']} has no {unknown}"
@@ -156,15 +162,18 @@ def test_nodes_lie_apart_and_inside_their_groups(path):
 
 
 @api_workflows
-def test_the_host_accepts_it(path, model_files):
+def test_the_host_accepts_it(path, user_files):
     prompt = load(path)
     for node in prompt.values():
         for name, folder in FOLDERS.items():
-            if name in node["inputs"]:
+            value = node["inputs"].get(name)
+            if isinstance(value, str):
                 file = "/metadata.json" if folder == "datasets" else ""
-                target = model_files / folder / f"{node['inputs'][name]}{file}"
+                target = user_files / folder / f"{value}{file}"
                 target.parent.mkdir(exist_ok=True)
                 target.touch()
+        if "rollout" in node["inputs"]:
+            node["inputs"]["rollout"] = saved_rollout(user_files / "output")
     accepted, error, outputs, node_errors = asyncio.run(
         execution.validate_prompt("test", prompt, None)
     )
@@ -173,11 +182,19 @@ def test_the_host_accepts_it(path, model_files):
     assert outputs
 
 
+def saved_rollout(output: Path) -> str:
+    """What a user chooses: the name of a small video that autosave has kept."""
+    crash_run.sample(output, chunks=1)
+    return input_types("RelaxForcingResume")["rollout"][1]["options"][0]
+
+
 @pytest.fixture
-def model_files(tmp_path, monkeypatch):
+def user_files(tmp_path, monkeypatch):
     """Empty folders in place of the host's, where files need only to be listed."""
-    for folder in FOLDERS.values():
+    for folder in set(FOLDERS.values()):
         (tmp_path / folder).mkdir()
         entry = ([str(tmp_path / folder)], folder_paths.supported_pt_extensions)
         monkeypatch.setitem(folder_paths.folder_names_and_paths, folder, entry)
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     return tmp_path
