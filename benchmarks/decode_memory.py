@@ -1,6 +1,6 @@
 """Peak resident memory of turning 30 seconds and 10 minutes of latents into a video file.
 
-Compares Relax Forcing Decode, Relax Forcing Stream, which samples as well, and the host's VAE Decode
+Compares Relax Forcing Decode, Relax Forcing Stream (which samples too) and the host's VAE Decode
 with Save Video, each in a process of its own, with small pictures and small random weights. Given
 are the whole peak and what it is above the peak of a short video in the same process. Last line:
 JSON.
@@ -143,7 +143,7 @@ def main() -> None:
     figures = {}
     for name in options.runs:
         rows = {video: apart(name, VIDEOS[video], pictures) for video in options.videos}
-        first, *_, last = (row["peak_bytes"] for row in rows.values())
+        first, last = (rows[options.videos[end]]["peak_bytes"] for end in (0, -1))
         figures[name] = rows | {"growth_percent": round(100 * (last / first - 1), 1)}
         for video, row in rows.items():
             print(f"{name}, {video}: peak {row['peak_bytes'] / 1e6:.0f} MB, {row['seconds']} s")
