@@ -17,21 +17,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import av
 import safetensors.torch
 import torch
 from conftest import HOST, ROOT
+from PIL import Image
 
 SIZE = {"width": 48, "height": 32}
+PICTURE = (80, 100)  # height, width of the user's picture and video
+VIDEO_FRAMES, VIDEO_FPS = 23, 24  # the VAE leaves out 2 of them: 21 are 6 latent frames
 SECONDS_TO_START = 120
 PROGRESS_TEXT = 3  # binary message: event, length of the node id, node id, text
 SELF_FORCING, VAE, DATASET = "self_forcing_dmd.pt", "wan_2.1_vae.safetensors", "relax_forcing_small"
 
 
-def small(workflow: dict, length: int) -> dict:
+def small(workflow: dict, length: int, rollout: str = "") -> dict:
     """A workflow in a small size, with stored embeddings: no text encoder of Wan's width is small.
 
-    Width, height and length change, and every prompt becomes the one of the small dataset. All
-    other nodes and values stay, the names of the model files among them.
+    Width, height and length change, every prompt becomes the one of the small dataset, and the
+    choice of a saved video becomes `rollout`. All other nodes and values stay, the names of the
+    model files and of the user's picture and video among them.
     """
     workflow = copy.deepcopy(workflow)
     dataset = {"class_type": "LoadTrainingDataset", "inputs": {"folder_name": DATASET}}
@@ -43,6 +48,8 @@ def small(workflow: dict, length: int) -> dict:
             inputs["length"] = length
         if node.get("_meta", {}).get("title") == "Length":
             inputs["value"] = length
+        if "rollout" in inputs:
+            inputs["rollout"] = rollout
         for name, value in inputs.items():
             if isinstance(value, list) and value[0] in prompts:
                 inputs[name] = ["prompt", 1]
@@ -79,6 +86,7 @@ class Server:
 
     def __enter__(self) -> "Server":
         write_models(self.folder)
+        write_inputs(self.folder)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -108,6 +116,11 @@ class Server:
     def run(self, workflow: dict, *, interrupt: bool = False) -> Job:
         """Queue a workflow and follow it to its end; `interrupt` stops it soon after it began."""
         return asyncio.run(self._follow(Job(workflow), interrupt))
+
+    def saved_rollouts(self) -> list[str]:
+        """What Relax Forcing Resume offers, newest first."""
+        info = json.loads(self.fetch("/object_info/RelaxForcingResume"))
+        return info["RelaxForcingResume"]["input"]["required"]["rollout"][1]["options"]
 
     def fetch(self, path: str, **parameters: str) -> bytes:
         async def get() -> bytes:
@@ -185,3 +198,21 @@ def write_models(folder: Path) -> None:
     packs = folder / "custom_nodes"
     packs.mkdir()
     (packs / "ComfyUI-RelaxForcing").symlink_to(ROOT, target_is_directory=True)
+
+
+def write_inputs(folder: Path) -> None:
+    """A picture and a video under the names that the shared workflows have, of another size."""
+    folder = folder / "input"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, VIDEO_FRAMES, 4, 6, generator=generator)
+    size = (VIDEO_FRAMES, *PICTURE)
+    images = torch.nn.functional.interpolate(coarse, size=size, mode="trilinear")[0]
+    pictures = images.movedim(0, -1).mul(255).byte().numpy()
+    Image.fromarray(pictures[0]).save(folder / "example.png")
+    with av.open(str(folder / "my_video.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=VIDEO_FPS)
+        stream.height, stream.width = PICTURE
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))

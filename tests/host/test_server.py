@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from PIL import Image
 
 API = sorted(ROOT.glob("workflows/api/*.json"))
 CHUNKS, STEPS = 5, 4  # the choice of history begins with the third chunk
-LENGTH = 4 * (3 * CHUNKS - 1) + 1
-SAMPLERS = ("RelaxForcingSampler", "SamplerCustomAdvanced")
+GIVEN = {"image_to_video": 1, "extend_a_video": 6}  # latent frames that are not sampled
+SAMPLERS = ("RelaxForcingSampler", "SamplerCustomAdvanced", "RelaxForcingStream")
+VIDEOS = ("RelaxForcingDecode", "RelaxForcingStream", "SaveVideo")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,22 @@ def nothing_saved(server):
     shutil.rmtree(server.folder / "output" / "relax_forcing", ignore_errors=True)
 
 
-def workflow(path: Path, length: int = LENGTH) -> dict:
-    return live.small(json.loads(path.read_text("utf-8")), length)
+def workflow(path: Path, length: int, rollout: str = "") -> dict:
+    return live.small(json.loads(path.read_text("utf-8")), length, rollout)
+
+
+def video_length(given_frames: int) -> int:
+    """Video frames of a video of which CHUNKS are sampled after these latent frames."""
+    return 4 * (given_frames + 3 * CHUNKS - 1) + 1
+
+
+def cancelled_rollout(server: live.Server) -> tuple[str, int]:
+    """The name of a saved rollout that was cancelled after a while, and its latent frames."""
+    path = ROOT / "workflows/api/text_to_video_stream.json"
+    assert server.run(workflow(path, length=957), interrupt=True).ending == "interrupted"
+    (rollout,) = server.saved_rollouts()
+    chunks = int(re.fullmatch(r".+  48x32  (\d+) of 80 chunks", rollout)[1])
+    return rollout, 3 * chunks
 
 
 def files(server: live.Server, outputs: list[dict]) -> list[bytes]:
@@ -42,7 +58,7 @@ def files(server: live.Server, outputs: list[dict]) -> list[bytes]:
 def video_frames(server: live.Server, job: live.Job) -> list[int]:
     """Frames of every video of a job, all of which have the small size."""
     counts = []
-    for node in ("RelaxForcingDecode", "SaveVideo"):
+    for node in VIDEOS:
         for content in files(server, job.of(node, "outputs")):
             with av.open(io.BytesIO(content)) as container:
                 frames = list(container.decode(video=0))
@@ -55,7 +71,11 @@ def video_frames(server: live.Server, job: live.Job) -> list[int]:
 
 @pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
 def test_a_workflow_runs_and_leaves_its_files(server, path):
-    job = server.run(workflow(path))
+    given, rollout = GIVEN.get(path.stem, 0), ""
+    if path.stem == "resume":
+        rollout, given = cancelled_rollout(server)
+    length = video_length(given)
+    job = server.run(workflow(path, length, rollout))
     assert job.ending == "success", server.log()
     samplers = [steps for node in SAMPLERS for steps in job.of(node, "progress")]
     assert samplers
@@ -63,11 +83,12 @@ def test_a_workflow_runs_and_leaves_its_files(server, path):
         assert steps == sorted(set(steps))
         assert {total for _, total in steps} == {CHUNKS * STEPS}
         assert steps[-1] == (CHUNKS * STEPS, CHUNKS * STEPS)
-    for texts in job.of("RelaxForcingSampler", "texts"):
-        assert len(texts) == CHUNKS * STEPS
-        assert texts[6].startswith("Chunk 2 of 5, step 3 of 4, ")
-        assert texts[-1] == "Chunk 5 of 5, step 4 of 4, 0 s left"
-    assert video_frames(server, job) == [LENGTH] * len(samplers)
+    for texts in job.of("RelaxForcingSampler", "texts") + job.of("RelaxForcingStream", "texts"):
+        steps = [text for text in texts if text.startswith("Chunk")]
+        assert len(steps) == CHUNKS * STEPS
+        assert steps[6].startswith("Chunk 2 of 5, step 3 of 4, ")
+        assert steps[-1] == texts[-1] == "Chunk 5 of 5, step 4 of 4, 0 s left"
+    assert video_frames(server, job) == [length] * len(samplers)
     timelines = files(server, job.of("RelaxForcingTimeline", "outputs"))
     assert len(timelines) == len(job.of("RelaxForcingTimeline", "outputs"))
     for content in timelines:
@@ -86,7 +107,7 @@ def test_an_interrupt_ends_the_job_and_not_the_server(server):
 
 
 def test_wrong_input_is_told_in_the_browser(server):
-    asked = workflow(ROOT / "workflows/api/text_to_video_60s.json")
+    asked = workflow(ROOT / "workflows/api/text_to_video_60s.json", length=9)
     (memory,) = (n for n in asked.values() if n["class_type"] == "RelaxForcingMemory")
     memory["inputs"]["history_candidates"] = 0
     job = server.run(asked)
