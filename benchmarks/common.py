@@ -265,10 +265,16 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of this checkout, `-dirty` when it was changed; GIT_COMMIT where git is not."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit, `-dirty` when what is measured differs from it; GIT_COMMIT where git is not."""
+    measured = ("--", "relax_memory", "benchmarks", ":!benchmarks/results")
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}-dirty" if _git("status", "--porcelain", *measured) else commit
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("GIT_COMMIT")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
