@@ -27,6 +27,8 @@ SIZE = {"width": 48, "height": 32}
 PICTURE = (80, 100)  # height, width of the user's picture and video
 VIDEO_FRAMES, VIDEO_FPS = 23, 24  # the VAE leaves out 2 of them: 21 are 6 latent frames
 SECONDS_TO_START = 120
+TWO_CHUNKS = 8  # steps
+PREVIEW = 1  # binary message: event, kind of picture, picture
 PROGRESS_TEXT = 3  # binary message: event, length of the node id, node id, text
 SELF_FORCING, VAE, DATASET = "self_forcing_dmd.pt", "wan_2.1_vae.safetensors", "relax_forcing_small"
 
@@ -67,6 +69,7 @@ class Job:
     ending: str = ""
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # node: value, max
     texts: dict[str, list[str]] = field(default_factory=dict)
+    previews: list[bytes] = field(default_factory=list)  # of all nodes
     outputs: dict[str, dict] = field(default_factory=dict)
 
     def of(self, class_type: str, kind: str) -> list:
@@ -114,7 +117,7 @@ class Server:
         return self._log.read_text("utf-8", errors="replace")
 
     def run(self, workflow: dict, *, interrupt: bool = False) -> Job:
-        """Queue a workflow and follow it to its end; `interrupt` stops it soon after it began."""
+        """Queue a workflow and follow it to its end; `interrupt` stops it in its third chunk."""
         return asyncio.run(self._follow(Job(workflow), interrupt))
 
     def saved_rollouts(self) -> list[str]:
@@ -156,11 +159,11 @@ class Server:
                 assert reply.status == 200, answer
             async for message in messages:
                 if message.type == aiohttp.WSMsgType.BINARY:
-                    note_text(job, message.data)
+                    note_binary(job, message.data)
                     continue
                 if note_event(job, json.loads(message.data)):
                     break
-                if interrupt and any(len(steps) == 3 for steps in job.progress.values()):
+                if interrupt and any(steps[-1][0] > TWO_CHUNKS for steps in job.progress.values()):
                     await session.post("/interrupt")
                     interrupt = False
             async with session.get(f"/history/{answer['prompt_id']}") as reply:
@@ -178,8 +181,10 @@ def note_event(job: Job, event: dict) -> bool:
     return kind == "executing" and data["node"] is None and bool(job.ending)
 
 
-def note_text(job: Job, data: bytes) -> None:
+def note_binary(job: Job, data: bytes) -> None:
     event, size = struct.unpack(">II", data[:8])
+    if event == PREVIEW:
+        job.previews.append(data[8:])
     if event == PROGRESS_TEXT:
         node, text = data[8 : 8 + size].decode(), data[8 + size :].decode()
         job.texts.setdefault(node, []).append(text)
