@@ -19,6 +19,7 @@ import torch
 from common import ROOT
 
 sys.path.append(str(ROOT / "tests"))
+torch.set_num_threads(1)  # as the small models of the tests do
 
 VIDEOS = {"5 s": 21, "30 s": 120, "10 min": 2400}
 VAE_DIM = 8
