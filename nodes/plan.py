@@ -4,6 +4,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..relax_memory.host.forecast import forecast
+from ..relax_memory.host.notice import tell
 from .memory import CATEGORY
 from .sampler import FRAMES_PER_CHUNK
 
@@ -64,5 +65,6 @@ class RelaxForcingPlan(io.ComfyNode):
     @classmethod
     def execute(cls, model, **settings) -> io.NodeOutput:
         text, picture = forecast(model, **settings)
+        tell(text)
         image = torch.from_numpy(picture).float().div(255)[None]
         return io.NodeOutput(text, image, ui=ui.PreviewText(text))

@@ -12,9 +12,7 @@ import comfy.model_management
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_execution.utils import get_executing_context
 from comfyui_version import __version__ as HOST_VERSION
-from server import PromptServer
 from torch import Tensor
 
 from ..archive import clean_up, open_rollout, saved_rollouts
@@ -24,6 +22,7 @@ from ..state import Description, SavedRollout
 from ..trace import ChunkTrace
 from .attention import policy_of
 from .fingerprint import fingerprint, model_fingerprints
+from .notice import tell
 from .request import Request
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -171,15 +170,18 @@ def _beginning(
         description = other.description
         if description is not None and not other.finished:
             made_then = description.made_from
-            changed = ", ".join(n for n, made in made_from.items() if made_then.get(n) != made)
-            return f"Starts anew: {changed} changed since the unfinished rollout {other.name}"
+            changed = [name for name, made in made_from.items() if made_then.get(name) != made]
+            if "prefix" in changed:  # another beginning is another video, not a changed one
+                return ""
+            return (
+                f"Starts anew: {', '.join(changed)} changed since the unfinished rollout "
+                f"{other.name}"
+            )
     return ""
 
 
 def _show(text: str) -> None:
     """Say it in the log and on the node."""
-    where = get_executing_context()
     if text:
         logger.info("%s.", text)
-        if where is not None and PromptServer.instance is not None:
-            PromptServer.instance.send_progress_text(text, where.node_id)
+        tell(text)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
-from comfy_execution.utils import get_executing_context
 from PIL import Image
-from server import PromptServer
 from torch import Tensor
 
 from ..plan import Plan
+from .notice import tell
 
 STILL_PREVIEWERS = (latent_preview.Latent2RGBPreviewer, latent_preview.TAESDPreviewerImpl)
 
@@ -28,11 +27,10 @@ class Progress:
         self._plan = plan
         self._steps = steps
         self._first_chunk = plan.chunk_of(plan.prefix_frames)
-        self._chunks = plan.chunk_count - self._first_chunk
-        self._bar = comfy.utils.ProgressBar(self._chunks * steps)
+        self._bar = comfy.utils.ProgressBar((plan.chunk_count - self._first_chunk) * steps)
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._picture = picture or (lambda: None)
-        self._start = time.perf_counter()
+        self._first: tuple[int, float] | None = None  # steps done and clock at the first report
 
     def __call__(self, step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
         """`x0` is the whole planned video `[1, C, T, H, W]`; `step` counts over all chunks."""
@@ -52,16 +50,17 @@ class Progress:
         return self._previewer.decode_latent_to_preview_image("JPEG", x0)
 
     def _tell(self, done: int, total: int) -> None:
-        where = get_executing_context()
-        if where is None or PromptServer.instance is None:
-            return
         chunk, step = divmod(done - 1, self._steps)
-        left = (time.perf_counter() - self._start) / done * (total - done)
-        PromptServer.instance.send_progress_text(
-            f"Chunk {chunk + 1} of {self._chunks}, step {step + 1} of {self._steps}, "
-            f"{duration(left)} left",
-            where.node_id,
-        )
+        text = f"Chunk {self._first_chunk + chunk + 1} of {self._plan.chunk_count}, "
+        text += f"step {step + 1} of {self._steps}"
+        now = time.perf_counter()
+        if self._first is None:  # what came before was loading and remembering what is given
+            self._first = (done, now)
+        else:
+            first_done, first = self._first
+            left = (now - first) / (done - first_done) * (total - done)
+            text += f", {duration(left)} left"
+        tell(text)
 
 
 def duration(seconds: float) -> str:
