@@ -7,6 +7,7 @@ beside it. The model is small, so sizes are also given in frames: bytes held ove
 latent frame's keys and values. Last line: JSON.
 """
 
+import contextlib
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +27,12 @@ from relax_memory.storage import Storage
 SMALL = Shape(dim=384, ffn_dim=768, layers=8, width=48, height=32, text_tokens=2, dtype="bfloat16")
 VIDEOS = {"5 s": 21, "30 s": 120, "60 s": 240, "10 min": 2400}
 LOOKS = 8  # how often a run is measured; the largest reading counts
-HOST = "host's SamplerARVideo"
+NATIVE = "host's SamplerARVideo"
+NATIVE_CHUNKS = 40  # its cache is allocated whole before the first chunk, so this is enough of it
+
+
+class EnoughError(Exception):
+    """Everything was measured; the rest of the video need not be made."""
 
 
 class ReservoirSampler(MemorySampler):
@@ -45,7 +51,7 @@ def subjects(model) -> dict[str, tuple]:
     window = with_memory(model, WindowMemory(window_frames=21 - CHUNK_FRAMES), on_device)
     reference = with_memory(model, RelaxedMemory(), on_device)
     lines = {
-        HOST: (model, common.native_sampler()),
+        NATIVE: (model, common.native_sampler()),
         "dense window, 21 frames": (window, ours),
         "reservoir, 120 frames": (reference, ReservoirSampler(CHUNK_FRAMES)),
     }
@@ -102,14 +108,14 @@ def living_tensors() -> list[torch.Tensor]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
 
 
-def measure(model, sampler, shape: Shape, frames: int) -> dict:
+def measure(model, sampler, shape: Shape, frames: int, most_chunks: int | None = None) -> dict:
     """The largest reading of one video, steps reduced to one: memory does not depend on them."""
     common.comfy.model_management.load_models_gpu([model])
     gauge, start_bytes = Gauge(), 0
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         start_bytes = torch.cuda.memory_allocated()
-    chunks = -(-frames // CHUNK_FRAMES)
+    chunks = min(-(-frames // CHUNK_FRAMES), most_chunks or frames)
     at = {max(1, chunks * look // LOOKS) for look in range(1, LOOKS + 1)}
     readings, allocated = [], []
     clock = common.ChunkClock(steps=1)
@@ -120,8 +126,11 @@ def measure(model, sampler, shape: Shape, frames: int) -> dict:
             readings.append(gauge.read())
             if DEVICE.type == "cuda":
                 allocated.append(torch.cuda.memory_allocated() - start_bytes)
+        if clock.chunks == chunks:
+            raise EnoughError
 
-    common.sample(model, sampler, shape, frames, on_step, sigmas=(1.0, 0.0))
+    with contextlib.suppress(EnoughError):
+        common.sample(model, sampler, shape, frames, on_step, sigmas=(1.0, 0.0))
     gc.unfreeze()
     held = max(readings, key=lambda reading: reading.bytes)
     figures = {
@@ -154,13 +163,14 @@ def main() -> None:
 
     shape = replace(SMALL, layers=options.layers)
     model = common.causal_model(shape)
-    table = {
-        name: {video: measure(*subject, shape, VIDEOS[video]) for video in options.videos}
-        for name, subject in subjects(model).items()
-    }
-    print(
-        f"{common.device_name()}; keys and values of one latent frame: {shape.frame_bytes:,} bytes"
-    )
+    table = {}
+    for name, (subject, sampler) in subjects(model).items():
+        table[name], most_chunks = {}, NATIVE_CHUNKS if name == NATIVE else None
+        for video in options.videos:
+            figures = measure(subject, sampler, shape, VIDEOS[video], most_chunks)
+            print(f"{name}, {video}: {figures['held_bytes']:,} bytes", flush=True)
+            table[name][video] = figures
+    print(f"\n{common.device_name()}; {shape.frame_bytes:,} bytes for each latent frame")
     print_table(
         "MB held beside the weights and the video's own latents, and in frames:",
         table,
