@@ -171,8 +171,6 @@ def _beginning(
         if description is not None and not other.finished:
             made_then = description.made_from
             changed = [name for name, made in made_from.items() if made_then.get(name) != made]
-            if "prefix" in changed:  # another beginning is another video, not a changed one
-                return ""
             return (
                 f"Starts anew: {', '.join(changed)} changed since the unfinished rollout "
                 f"{other.name}"
