@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The commands of this repository, and all the set-up they need: demo, test, serve, bench.
+"""The commands of this repository, and all the set-up they need: demo, test, serve, bench, train.
 
 The first call makes `.venv/` and `.comfyui/`; later ones find them complete and start at once. Set
 COMFYUI_PATH to use an existing ComfyUI and the Python that runs this file instead. Old Pythons must
@@ -48,8 +48,9 @@ USAGE = """usage: python run.py COMMAND [arguments]
   test   lint and every test tier; with arguments: lint and 'pytest ARGUMENTS'
   serve  start ComfyUI with this pack installed
   bench  run benchmarks/NAME.py: 'python run.py bench NAME'
+  train  make a bundled model again from nothing: 'python run.py train vae', then 'train model'
 
-Arguments of demo and serve go to ComfyUI, further ones of bench to the benchmark.
+Arguments of demo and serve go to ComfyUI, further ones of bench and train to the script.
 """
 
 
@@ -288,17 +289,26 @@ def serve(arguments):
 
 
 def bench(arguments):
-    scripts = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
+    return run_script("a benchmark", "benchmarks/*.py", arguments)
+
+
+def train(arguments):
+    return run_script("what to train", "demo/train_*.py", arguments)
+
+
+def run_script(what, pattern, arguments):
+    """Run one script of this repository, named by the first argument, with the others."""
+    scripts = {path.stem.replace("train_", ""): path for path in sorted(ROOT.glob(pattern))}
     name = arguments[0] if arguments else None
     if name not in scripts:
-        sys.exit("Name a benchmark, one of: {}.".format(", ".join(scripts)))
+        sys.exit("Name {}, one of: {}.".format(what, ", ".join(scripts)))
     python, host = prepare()
     path = os.pathsep.join(str(folder) for folder in (host, ROOT, ROOT / "tests"))
     environment = dict(os.environ, COMFYUI_PATH=str(host), PYTHONPATH=path)
     return subprocess.call([python, str(scripts[name])] + arguments[1:], env=environment)
 
 
-COMMANDS = {"demo": demo, "test": test, "serve": serve, "bench": bench}
+COMMANDS = {"demo": demo, "test": test, "serve": serve, "bench": bench, "train": train}
 
 
 def main(arguments):

@@ -307,6 +307,11 @@ def test_a_benchmark_imports_the_host_before_the_pack(root, monkeypatch, capfd):
     assert capfd.readouterr().out == "host nodes --frames 9\n"
 
 
+def test_what_can_be_trained_is_named_without_its_prefix(root):
+    write(root / "demo/train_vae.py", "")
+    assert "one of: vae." in message(run.main, ["train"])
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["tset"]])
 def test_anything_else_is_answered_with_the_usage(arguments):
     with pytest.raises(SystemExit) as stop:
