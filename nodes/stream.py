@@ -53,7 +53,7 @@ class RelaxForcingStream(io.ComfyNode):
             )
 
         with live_video(vae, request, open_writer) as live:
-            latents, trace = generate(request, live.append, live.picture)
+            latents, trace = generate(request, live=live)
             files = live.finish()
         return io.NodeOutput(
             [InputImpl.VideoFromFile(str(file)) for file in files],

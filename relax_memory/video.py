@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,7 @@ ENCODER = {"crf": "18", "bf": "0"}
 BT601, BT709, LIMITED = 6, 1, 1
 FRAGMENT = "frag_custom+empty_moov+default_base_moof+frag_discont+skip_trailer"
 TAGS = "use_metadata_tags"
+PARTIAL = ".partial.mp4"
 
 
 class VideoWriter:
@@ -62,7 +63,7 @@ class VideoWriter:
         self._fragments = 0
         self.frames = 0
         self.path = path
-        self.partial = path.with_suffix(".partial.mp4")
+        self.partial = path.with_suffix(PARTIAL)
         self._file = open(self.partial, "xb", buffering=0)  # noqa: SIM115  (closed by every ending)
         if path.exists():
             self.abandon()
@@ -97,7 +98,7 @@ class VideoWriter:
         if self._file.closed or not self.frames:
             raise RuntimeError(f"{self.partial} has {self.frames} frames or is closed already.")
         self._file.close()
-        whole = self.path.with_suffix(".whole.mp4")
+        whole = whole_name(self.partial)
         try:
             self._remux(whole)
             os.replace(whole, self.path)
@@ -157,6 +158,7 @@ class VideoWriter:
         try:
             while left:
                 left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(start_bytes)
             raise RuntimeError(
@@ -180,6 +182,30 @@ class VideoWriter:
                     container.mux(packet)
         with open(target, "rb+") as file:
             os.fsync(file.fileno())
+
+
+def whole_name(partial: Path) -> Path:
+    """What a video is called while its fragments are put together."""
+    return partial.with_name(partial.name.removesuffix(PARTIAL) + ".whole.mp4")
+
+
+def begins_with(video: Path, part: Path) -> bool:
+    """Whether `video` begins with all that `part` shows, as encoded: the same packets in order.
+
+    The last packet of `part` may be cut short. False when `part` shows nothing, and when either
+    cannot be read.
+    """
+    try:
+        with av.open(str(video)) as whole, av.open(str(part)) as beginning:
+            packets = _packets(whole)
+            shown = [next(packets, b"").startswith(packet) for packet in _packets(beginning)]
+            return bool(shown) and all(shown)
+    except (OSError, ValueError, IndexError, av.FFmpegError):
+        return False
+
+
+def _packets(container: av.container.InputContainer) -> Iterator[bytes]:
+    return (bytes(packet) for packet in container.demux(video=0) if packet.size)
 
 
 def _fragment_start(data: bytes) -> int:

@@ -3,15 +3,19 @@
 The server that forks these processes has the host imported; nothing else of it is shared.
 """
 
+import io
 import multiprocessing
 import os
 import sys
 from pathlib import Path
 from unittest import mock
 
+import av
 import folder_paths
+import numpy
 import safetensors.torch
 import tiny
+import tiny_vae
 import torch
 
 tiny.pack()  # before processes are forked, so that they have it
@@ -22,29 +26,40 @@ SETTINGS = {"width": 48, "height": 32, "seed": 7, "steps": 4, "frames_per_chunk"
 
 def sample(output: Path, *, autosave: bool = True, chunks: int = CHUNKS, **settings):
     """Latents and trace of a small video; the rest of the inputs may be replaced."""
-    folder_paths.set_output_directory(str(output))
-    inputs = {"model": tiny.remembering(), "cfg": 1.0, "batch_size": 1} | SETTINGS | settings
-    inputs = {"positive": tiny.conditioning(1), "length": 12 * chunks - 3} | inputs
-    latent, trace = tiny.node("RelaxForcingSampler", autosave=autosave, **inputs)
+    latent, trace = _run("RelaxForcingSampler", output, chunks, autosave=autosave, **settings)
     return latent["samples"], trace
 
 
-def sample_to_file(output: Path, result: Path, sampling) -> None:
-    """Sample in one thread and write the latents; `sampling` is set when the host is ready."""
+def stream(output: Path, *, autosave: bool = True, chunks: int = CHUNKS, **settings):
+    """Latents and the finished file of a small video; the rest of the inputs may be replaced."""
+    settings = {"vae": tiny_vae.vae(), "fps": 16.0, "filename_prefix": "video/live"} | settings
+    (video,), latent, _ = _run("RelaxForcingStream", output, chunks, autosave=autosave, **settings)
+    return latent["samples"], Path(video.get_stream_source())
+
+
+def _run(node_id: str, output: Path, chunks: int, **settings):
+    folder_paths.set_output_directory(str(output))
+    inputs = {"model": tiny.remembering(), "cfg": 1.0, "batch_size": 1} | SETTINGS | settings
+    inputs = {"positive": tiny.conditioning(1), "length": 12 * chunks - 3} | inputs
+    return tiny.node(node_id, **inputs)
+
+
+def run_to_file(run, output: Path, result: Path, sampling) -> None:
+    """Run in one thread and write the latents; `sampling` is set when the host is ready."""
     torch.set_num_threads(1)
     tiny.remembering()
     sampling.set()
-    latents, _ = sample(output)
+    latents, _ = run(output)
     safetensors.torch.save_file({"latents": latents}, result)
 
 
-def start(output: Path, result: Path) -> multiprocessing.Process:
-    """A process in `sample_to_file`, returned when it begins to sample."""
+def start(output: Path, result: Path, run=sample) -> multiprocessing.Process:
+    """A process that does `sample` or `stream`, returned when it begins to sample."""
     methods = multiprocessing.get_all_start_methods()
     starter = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     starter.set_forkserver_preload(["crash_run"])
     sampling = starter.Event()
-    process = starter.Process(target=sample_to_file, args=(output, result, sampling))
+    process = starter.Process(target=run_to_file, args=(run, output, result, sampling))
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):  # the server needs it
         process.start()
     sampling.wait(120)
@@ -55,3 +70,22 @@ def saved_files(output: Path) -> dict[str, tuple[int, bytes]]:
     """Every saved chunk: time of writing and content by path."""
     files = sorted(output.glob("relax_forcing/*/*.safetensors"))
     return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def unfinished_videos(output: Path) -> set[Path]:
+    """The partial videos that show something; one killed before its first chunk is empty."""
+    return {path for path in output.rglob("*.partial.mp4") if path.stat().st_size}
+
+
+def pictures(file: Path | io.BytesIO) -> numpy.ndarray:
+    """All frames of a video, `[F, H, W, 3]`."""
+    with av.open(str(file) if isinstance(file, Path) else file) as container:
+        return numpy.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def chunks_in(partial: Path | io.BytesIO, whole: numpy.ndarray) -> int:
+    """How many chunks a video has, which must be whole ones, the first of the video `whole`."""
+    frames = pictures(partial)
+    assert (len(frames) + 3) % 12 == 0
+    assert numpy.array_equal(frames, whole[: len(frames)])
+    return (len(frames) + 3) // 12

@@ -3,8 +3,9 @@
 import itertools
 import logging
 import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -23,10 +24,12 @@ from ..trace import ChunkTrace
 from .attention import policy_of
 from .fingerprint import fingerprint, model_fingerprints
 from .notice import tell
+from .output import name_in_output, path_in_output
 from .request import Request
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 CONDITIONINGS = ("positive", "negative")
+VIDEOS = "unfinished videos"  # a setting that decides nothing
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +40,15 @@ def archive_folder() -> Path:
 
 
 class Autosave:
-    """The saved rollout of one request, for as long as it is held."""
+    """The saved rollout of one request, for as long as it is held.
 
-    def __init__(self, rollout: SavedRollout, keys: list[str]) -> None:
+    `left_behind` are the unfinished videos of earlier runs that are still there.
+    """
+
+    def __init__(self, rollout: SavedRollout, keys: list[str], left_behind: list[Path]) -> None:
         self._rollout = rollout
         self._keys = ["", *keys]
+        self.left_behind = left_behind
 
     def chunks(self) -> Iterator[SavedChunk]:
         """The chunks of the request that are saved already."""
@@ -67,9 +74,16 @@ class Autosave:
 
 @contextmanager
 def autosave(
-    request: Request, model: ModelPatcher, plan: Plan, sigmas: Tensor
+    request: Request,
+    model: ModelPatcher,
+    plan: Plan,
+    sigmas: Tensor,
+    growing: Sequence[Path] = (),
 ) -> Iterator[Autosave]:
     """Hold what is saved of a request, say what that is, and clean up once it is complete.
+
+    Args:
+        growing: unfinished videos of this run in the output folder; the next run is told of them.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -80,7 +94,9 @@ def autosave(
     with ExitStack() as held:
         try:
             rollout = held.enter_context(open_rollout(folder, keys))
-            _describe(rollout, request, model, made_from, planned_chunks=len(keys))
+            left_behind = _left_behind(rollout)
+            videos = [name_in_output(video) for video in (*left_behind, *growing)]
+            _describe(rollout, request, model, made_from, videos, planned_chunks=len(keys))
         except OSError as error:
             raise OSError(
                 f"autosave cannot write to {folder} ({error.strerror or error}): make room there "
@@ -88,7 +104,7 @@ def autosave(
             ) from error
         _show(_beginning(rollout, folder, made_from, planned_chunks=len(keys)))
         try:
-            yield Autosave(rollout, keys)
+            yield Autosave(rollout, keys, left_behind)
         finally:
             saved_chunks = len(rollout.files)
             if saved_chunks >= len(keys):
@@ -127,11 +143,20 @@ def _keys(made_from: dict[str, str], plan: Plan) -> list[str]:
     return chunk_keys(fingerprint(common), [conditioning] * plan.chunk_count)
 
 
+def _left_behind(rollout: SavedRollout) -> list[Path]:
+    """The unfinished videos that the rollout names, as far as they are in the output folder."""
+    description = rollout.description
+    names = description.settings.get(VIDEOS, []) if description else []
+    paths = [path_in_output(name) for name in names]
+    return [path for path in paths if path is not None and os.path.isfile(path)]
+
+
 def _describe(
     rollout: SavedRollout,
     request: Request,
     model: ModelPatcher,
     made_from: dict[str, str],
+    videos: list[str],
     *,
     planned_chunks: int,
 ) -> None:
@@ -143,7 +168,8 @@ def _describe(
         width=request.width,
         height=request.height,
         settings={name: getattr(request, name) for name in settings}
-        | {"memory": str(policy_of(model))},
+        | {"memory": str(policy_of(model))}
+        | ({VIDEOS: videos} if videos else {}),
         made_from=made_from,
         versions={"pack": _pack_version(), "ComfyUI": HOST_VERSION, "torch": torch.__version__},
     )

@@ -17,7 +17,9 @@ from ..plan import Chunk, Plan
 from ..trace import ChunkTrace, Trace
 from .attention import policy_of
 from .autosave import Autosave, autosave
-from .progress import Picture, Progress
+from .live import LiveVideo
+from .notice import tell
+from .progress import Progress
 from .request import LATENT_CHANNELS, Request
 from .run import Run
 from .sampler import RolloutSampler
@@ -26,14 +28,15 @@ OnChunk = Callable[[Chunk, Tensor], None]
 
 
 def generate(
-    request: Request, on_chunk: OnChunk | None = None, picture: Picture | None = None
+    request: Request, on_chunk: OnChunk | None = None, live: LiveVideo | None = None
 ) -> tuple[Tensor, Trace]:
     """Generate the video of a request.
 
     Args:
         on_chunk: called with every chunk and its kept latents, in order, as soon as it is finished
             and saved. Given chunks and those saved by an earlier run are finished from the start.
-        picture: gives what to show as preview, instead of the host's picture of the latents.
+        live: files that grow with the video and are shown as preview. A chunk is written there
+            before it is saved, so what is saved can be seen.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
@@ -41,14 +44,20 @@ def generate(
     model = request.model
     sigmas = _sigmas(request, model)
     plan = _plan(request, model, given_frames=request.prefix_frames)
-    video = Video(request, on_chunk)
-    saving = autosave(request, model, plan, sigmas) if request.autosave else nullcontext()
+    video = Video(request, on_chunk, live)
+    growing = live.partials if live else ()
+    saving = autosave(request, model, plan, sigmas, growing) if request.autosave else nullcontext()
     with saving as saved:
+        if saved and live:
+            live.supersedes = saved.left_behind
         for chunk in saved.chunks() if saved else ():
+            if live:
+                tell(f"Chunk {chunk.trace.index + 1} of {plan.chunk_count} is saved: decoding it")
             video.put(plan.chunk(chunk.trace.index), chunk.latents, chunk.trace, chunk.rows)
         if video.finished_frames < request.latent_frames:
             given_frames = max(request.prefix_frames, video.finished_frames)
             plan = _plan(request, model, given_frames)
+            picture = live.picture if live else None
             progress = Progress(model, plan, steps=len(sigmas) - 1, picture=picture)
             _sample(request, model, plan, sigmas, video, saved, progress)
     return video.latents, video.trace
@@ -57,7 +66,7 @@ def generate(
 class Video:
     """A video as it grows: its latents, the prefix in place, and what its chunks have read."""
 
-    def __init__(self, request: Request, on_chunk: OnChunk | None) -> None:
+    def __init__(self, request: Request, on_chunk: OnChunk | None, live: LiveVideo | None) -> None:
         self.latents = torch.zeros(
             request.latent_shape,
             device=comfy.model_management.intermediate_device(),
@@ -67,18 +76,31 @@ class Video:
             self.latents[:, :, : request.prefix_frames] = request.prefix
         self.finished_frames = 0
         self._on_chunk = on_chunk
+        self._live = live
         self._fps = request.fps
         self._traces: list[ChunkTrace] = []
         self._rows: tuple[str, ...] = ()
 
-    def put(self, chunk: Chunk, latents: Tensor, trace: ChunkTrace, rows: tuple[str, ...]) -> None:
-        """Add the next chunk; what reaches beyond the video's end is left out."""
-        latents = latents.to(self.latents)
+    def put(
+        self,
+        chunk: Chunk,
+        kept: Tensor,
+        trace: ChunkTrace,
+        rows: tuple[str, ...],
+        *,
+        save_to: Autosave | None = None,
+    ) -> None:
+        """Finish the next chunk, to be saved or not; what reaches beyond the end is left out."""
+        latents = kept.to(self.latents)
         frames = self.latents[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
         frames.copy_(latents[:, :, : frames.shape[2]])
         self.finished_frames = chunk.first_frame + chunk.length_frames
         self._traces.append(trace)
         self._rows = rows
+        if self._live is not None:
+            self._live.append(chunk, latents)
+        if save_to is not None:
+            save_to.save(kept, trace, rows)
         if self._on_chunk is not None:
             self._on_chunk(chunk, latents)
 
@@ -112,11 +134,8 @@ def _sample(
     """Sample what the video lacks, through the host."""
 
     def finish(chunk: Chunk, latents: Tensor, run: Run) -> None:
-        if chunk.first_frame < video.finished_frames:
-            return
-        if saved is not None:
-            saved.save(latents, run.traces[-1], run.rows)
-        video.put(chunk, latents, run.traces[-1], run.rows)
+        if chunk.first_frame >= video.finished_frames:
+            video.put(chunk, latents, run.traces[-1], run.rows, save_to=saved)
 
     conditionings = {"positive": request.positive, "negative": request.negative}
     guider = comfy.samplers.CFGGuider(model)

@@ -1,7 +1,7 @@
 """A video file that grows while its latents are sampled.
 
-Each finished chunk is decoded and on disk, playable, before the next chunk begins; where the VAE
-runs on another device than the model, it is decoded beside the next chunk instead.
+Each chunk is decoded and on disk, playable, before it is saved and before the next chunk begins;
+where the VAE runs on another device than the model, it is decoded beside the next chunk instead.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from pathlib import Path
 
 import comfy.sd
 import torch
+from comfy import model_management
 from PIL import Image
 from torch import Tensor
 
 from ..plan import Chunk
 from ..stream import BackgroundWriter, to_bytes
 from ..video import VideoWriter
+from .output import remove_superseded
 from .request import Request
 from .vae import VideoDecoder
 
@@ -52,7 +54,11 @@ def live_video(vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> 
 
 
 class LiveVideo:
-    """The growing files of one request; see `live_video`."""
+    """The growing files of one request; see `live_video`.
+
+    `partials` are their names while they grow. `supersedes` are such files of earlier runs, which
+    are deleted at the end if the finished ones have every picture of them.
+    """
 
     def __init__(self, vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> None:
         like = torch.empty(request.latent_shape, device="meta")
@@ -61,8 +67,10 @@ class LiveVideo:
         scale = vae.spacial_compression_decode()
         height, width = (scale * size for size in request.latent_size)
         writers = [open_writer(width, height) for _ in range(request.batch_size)]
-        files = _Files(writers, self._decoder, request.fps)
+        self.partials = [writer.partial for writer in writers]
+        self.supersedes: list[Path] = []
         beside = vae.device != request.model.load_device
+        files = (_FilesBeside if beside else _Files)(writers, self._decoder, request.fps)
         self._files = BackgroundWriter(files, depth=1) if beside else files
         self.picture = files.picture
 
@@ -73,7 +81,9 @@ class LiveVideo:
 
     def finish(self) -> list[Path]:
         """Turn what was written into ordinary MP4 files."""
-        return self._files.finish()
+        files = self._files.finish()
+        remove_superseded(self.supersedes, files)
+        return files
 
     def abandon(self) -> list[Path]:
         """Stop here; the finished chunks stay as playable files."""
@@ -110,3 +120,18 @@ class _Files:
     def abandon(self) -> list[Path]:
         partial = [writer.abandon() for writer in self._writers]
         return [path for path in partial if path is not None]
+
+
+class _FilesBeside(_Files):
+    """The same in a thread beside the one that samples."""
+
+    def append(self, latents: Tensor) -> None:
+        try:
+            super().append(latents)
+        except model_management.InterruptProcessingException:
+            model_management.interrupt_current_processing()  # sampling must see it too
+            raise
+
+    def abandon(self) -> list[Path]:
+        model_management.interrupt_current_processing(False)  # if sampling has not seen it
+        return super().abandon()

@@ -1,12 +1,16 @@
 """Where a video goes in the host's output folder, and what is written into it."""
 
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from ..video import VideoWriter
+from ..video import PARTIAL, VideoWriter, begins_with, whole_name
+
+logger = logging.getLogger(__name__)
 
 
 def open_video(
@@ -66,10 +70,38 @@ def workflow_metadata(hidden: io.HiddenHolder | None) -> dict[str, object]:
 
 def saved_result(path: Path) -> dict[str, str]:
     """A file of the output folder as the host's front end wants it."""
-    output = Path(folder_paths.get_output_directory()).resolve()
-    subfolder = path.resolve().relative_to(output).parent
+    subfolder = Path(name_in_output(path)).parent
     return {
         "filename": path.name,
         "subfolder": subfolder.as_posix() if subfolder.name else "",
         "type": "output",
     }
+
+
+def name_in_output(path: Path) -> str:
+    """A file of the output folder by its path in there."""
+    return path.resolve().relative_to(_output()).as_posix()
+
+
+def path_in_output(name: object) -> Path | None:
+    """The file that `name_in_output` named; None for a name that it would not give."""
+    if not isinstance(name, str) or "\0" in name:
+        return None
+    path = (_output() / name).resolve()
+    return path if path.is_relative_to(_output()) and name_in_output(path) == name else None
+
+
+def remove_superseded(partials: Iterable[Path], files: Sequence[Path]) -> None:
+    """Delete the unfinished videos that one of the finished `files` has every picture of."""
+    for partial in partials:
+        if partial.name.endswith(PARTIAL) and any(begins_with(file, partial) for file in files):
+            try:
+                whole_name(partial).unlink(missing_ok=True)
+                partial.unlink()
+                logger.info("Deleted %s: the finished video has all of it.", partial)
+            except OSError as error:  # a player may hold it open
+                logger.warning("%s, which is not needed any more, stays: %s", partial, error)
+
+
+def _output() -> Path:
+    return Path(folder_paths.get_output_directory()).resolve()

@@ -1,13 +1,18 @@
 """The stream node makes the video of sampler and decoder, and loses nothing that was finished."""
 
-import av
+import dataclasses
+from pathlib import Path
+
 import comfy.model_management
+import crash_run
 import folder_paths
 import numpy
 import pytest
 import tiny
 import tiny_vae
 import torch
+
+from relax_memory.state import SavedRollout
 
 VIDEO = {
     "width": 32,
@@ -40,9 +45,8 @@ def stream(vae=None, fps=16.0, **settings):
     return tiny.node("RelaxForcingStream", vae=vae, fps=fps, filename_prefix="video/live", **inputs)
 
 
-def pictures(path) -> numpy.ndarray:
-    with av.open(str(path)) as container:
-        return numpy.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+def pictures_of(videos) -> numpy.ndarray:
+    return crash_run.pictures(Path(videos[0].get_stream_source()))
 
 
 def saved_chunks(output) -> int:
@@ -95,11 +99,13 @@ def test_an_interrupt_leaves_a_video_of_what_was_finished_and_the_rest_follows(o
         interrupt_when(lambda: saved_chunks(output) > 1, patch)
         stream()
     (partial,) = output.rglob("*.partial.mp4")
-    assert len(pictures(partial)) >= 4 * 3 * (saved_chunks(output) - 1) - 3 > 0
+    seen = crash_run.pictures(partial)
+    assert len(seen) == 12 * saved_chunks(output) - 3 > 0
     videos, resumed, _ = stream()
     assert torch.equal(resumed["samples"], whole["samples"])
-    same = [pictures(video[0].get_stream_source()) for video in (videos, undisturbed)]
+    same = [pictures_of(video) for video in (videos, undisturbed)]
     assert numpy.array_equal(*same)
+    assert numpy.array_equal(seen, same[0][: len(seen)])
 
 
 def test_a_prefix_is_the_beginning_of_the_file():
@@ -113,3 +119,77 @@ def test_a_vae_that_cannot_stream_is_refused_before_sampling(output):
     with pytest.raises(ValueError, match="samples has 16 channels, but vae is"):
         stream(vae=tiny_vae.vae("taehv22"))
     assert not list(output.rglob("*.mp4"))
+
+
+# --- what earlier runs have left ------------------------------------------------------------------
+
+FOUR_CHUNKS, TWO_CHUNKS = 45, 21
+
+
+def stop_after(chunks, output, monkeypatch, **settings) -> set[Path]:
+    """Interrupt a stream once it has saved so many chunks; the unfinished videos that it leaves."""
+    before, enough = unfinished(output), saved_chunks(output) + chunks
+    interrupted = pytest.raises(comfy.model_management.InterruptProcessingException)
+    with monkeypatch.context() as patch, interrupted:
+        interrupt_when(lambda: saved_chunks(output) >= enough, patch)
+        stream(**{"length": FOUR_CHUNKS} | settings)
+    return unfinished(output) - before
+
+
+def unfinished(output) -> set[Path]:
+    return set(output.rglob("*.partial.mp4"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_finished_video_replaces_those_of_its_own_earlier_runs(output, monkeypatch, batch_size):
+    (other,) = stop_after(1, output, monkeypatch, seed=8)
+    for _ in range(2):
+        left = stop_after(1, output, monkeypatch, batch_size=batch_size)
+        assert len(left) == batch_size
+    stream(length=FOUR_CHUNKS, batch_size=batch_size)
+    assert unfinished(output) == {other}
+    assert len(crash_run.pictures(other)) == 9
+    stream(length=FOUR_CHUNKS, seed=8)
+    assert not unfinished(output)
+
+
+def test_without_autosave_nothing_is_deleted(output, monkeypatch):
+    left = stop_after(1, output, monkeypatch)
+    stream(length=FOUR_CHUNKS, autosave=False)
+    assert unfinished(output) == left
+
+
+def test_a_shorter_video_does_not_replace_a_longer_unfinished_one(output, monkeypatch):
+    left = stop_after(3, output, monkeypatch)
+    stream(length=TWO_CHUNKS)
+    assert unfinished(output) == left
+    stream(length=FOUR_CHUNKS)
+    assert not unfinished(output)
+
+
+def test_other_pictures_under_the_same_name_stay(output, monkeypatch):
+    (other,) = stop_after(1, output, monkeypatch, seed=8)
+    (left,) = stop_after(1, output, monkeypatch)
+    other.replace(left)
+    content = left.read_bytes()
+    stream(length=FOUR_CHUNKS)
+    assert unfinished(output) == {left}
+    assert left.read_bytes() == content
+
+
+def test_a_name_that_leads_out_of_the_output_folder_is_not_followed(output, tmp_path, monkeypatch):
+    (left,) = stop_after(1, output, monkeypatch)
+    outside = tmp_path / "outside.partial.mp4"
+    outside.write_bytes(left.read_bytes())
+    inside = left.with_name("renamed.mp4")
+    inside.write_bytes(left.read_bytes())
+    names = ["../outside.partial.mp4", "video/../../outside.partial.mp4", str(outside), 3, None]
+    names += ["video/renamed.mp4", "", "\0", "x" * 5000, "video", "video/link.partial.mp4"]
+    left.with_name("link.partial.mp4").symlink_to(left)
+    (rollout,) = map(SavedRollout, output.glob("relax_forcing/*"))
+    settings = rollout.description.settings
+    assert settings["unfinished videos"] == [f"video/{left.name}"]
+    settings = settings | {"unfinished videos": names}
+    rollout.describe(dataclasses.replace(rollout.description, settings=settings))
+    stream(length=FOUR_CHUNKS)
+    assert outside.exists() and inside.exists() and left.exists()

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from relax_memory.stream import BackgroundWriter, to_bytes, write_video
-from relax_memory.video import VideoWriter
+from relax_memory.video import VideoWriter, begins_with
 
 WIDTH, HEIGHT = 48, 32
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (200, 120, 60), (30, 90, 220)]
@@ -125,6 +125,30 @@ def test_a_killed_writer_leaves_a_video_of_every_appended_frame(tmp_path):
     assert numbers(partial) == list(range(21))
     partial.write_bytes(partial.read_bytes() + b"\0\0\x10\0mdat" + b"half a fragment")
     assert numbers(partial) == list(range(21))
+
+
+def test_a_video_begins_with_every_state_that_it_had_and_with_no_other(new, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (9, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
+    longer, writer = VideoWriter(tmp_path / "b.mp4", fps=16, width=WIDTH, height=HEIGHT), new()
+    for images in noise.split(3):
+        writer.append(images)
+        longer.append(images)
+    longer.append(noise)
+    growing = writer.partial.read_bytes()
+    video = writer.finish()
+    assert not begins_with(video, longer.partial)
+    assert begins_with(longer.finish(), video)
+    part = tmp_path / "part"
+    for size in range(0, len(growing), 97):
+        part.write_bytes(growing[:size])  # cut by a power cut: whatever it shows, nothing is raised
+        assert begins_with(video, part) in (True, False)
+    part.write_bytes(growing)
+    assert begins_with(video, part)
+    for other in (b"", bytes(9), growing[:-9] + bytes(9)):
+        part.write_bytes(other)
+        assert not begins_with(video, part)
+    assert not begins_with(tmp_path / "missing", video)
 
 
 def test_metadata_is_in_the_growing_and_in_the_finished_file(new):
