@@ -1,0 +1,1 @@
+"""A small world, the models that were trained on it, and the scripts that trained them."""

@@ -1,0 +1,146 @@
+"""Trains the small causal Wan 2.1 transformer and writes `demo/models/model.safetensors`.
+
+Flow matching on whole clips at once (`demo/causal.py`), with the memory of a random policy, so that
+the model knows short and long memories. Half of the time the past that it reads is not the true one
+but what the model itself makes of it, so that its own errors do not carry it away in a long rollout
+(the idea of Resampling Forcing, arXiv 2512.15702). `python run.py train model`
+"""
+
+import argparse
+import random
+import sys
+
+import torch
+from comfy.cli_args import args
+from safetensors.torch import save_file
+from torch import Tensor
+
+args.cpu = not torch.cuda.is_available()  # before the host looks for a GPU
+
+import comfy.ops  # noqa: E402
+from comfy.ldm.wan.model import WanModel  # noqa: E402
+
+from demo.causal import CausalClip  # noqa: E402
+from demo.clips import FRAMES, clips, shortened  # noqa: E402
+from demo.text import embed, tokens  # noqa: E402
+from demo.train_vae import FOLDER  # noqa: E402
+from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
+
+NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
+SCHEDULE = Schedule(steps=8000, learning_rate=1e-3)
+SHARDS = 12  # of clips
+BATCH_CLIPS = 8
+CHUNK_FRAMES = 3
+CHUNKS = FRAMES // CHUNK_FRAMES
+SIZE = (8, 8)  # of the latents
+SIGMA_SHIFT = 3.0  # how noise levels are spread
+PURE_NOISE = 0.15  # how often a chunk starts from noise alone, as every rollout does
+OWN_PAST = 0.5  # how often the past is the model's own
+OWN_PAST_FROM_STEP = 500
+CONTEXT_NOISE = 0.1  # the most noise that is added to the past
+
+Memory = list[tuple[int, ...]]
+
+
+def random_memory(rng: random.Random) -> Memory:
+    """What every chunk of a clip reads, by a random policy."""
+    kind = rng.choice(("relaxed", "relaxed", "window", "everything"))
+    firsts = range(0, FRAMES, CHUNK_FRAMES)
+    if kind == "everything":
+        return [tuple(range(first)) for first in firsts]
+    if kind == "window":
+        window = rng.randrange(1, FRAMES - CHUNK_FRAMES + 1)
+        return [tuple(range(max(0, first - window), first)) for first in firsts]
+    sink, history = rng.choice((0, 1, 2, 2, 2, 2, 3)), rng.choice((0, 1, 1, 1, 1, 2))
+    tail = rng.choice((1, 1, 1, 1, 2, 3))
+    return [_relaxed(first, sink, history, tail, rng) for first in firsts]
+
+
+def _relaxed(past: int, sink: int, history: int, tail: int, rng: random.Random) -> tuple[int, ...]:
+    if past <= sink + history + tail:
+        return tuple(range(past))
+    middle = sorted(rng.sample(range(sink, past - tail), history))
+    return (*range(sink), *middle, *range(past - tail, past))
+
+
+def random_sigmas(generator: torch.Generator) -> Tensor:
+    """A noise level for every chunk of every clip, `[B, chunks]`."""
+    even = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator)
+    sigmas = SIGMA_SHIFT * even / (1 + (SIGMA_SHIFT - 1) * even)
+    pure = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator) < PURE_NOISE
+    return sigmas.masked_fill(pure, 1.0).to(DEVICE)
+
+
+def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
+    """`sigmas` is `[B, chunks]`."""
+    level = sigmas.repeat_interleave(CHUNK_FRAMES, dim=1)[:, None, :, None, None]
+    return torch.lerp(latents, noise, level)
+
+
+class Trainer:
+    """Makes the loss of a step from its number."""
+
+    def __init__(self, network: WanModel, latents: Tensor, texts: list[str]) -> None:
+        self._latents, self._texts = latents, texts
+        self._clip = CausalClip(
+            network, chunk_frames=CHUNK_FRAMES, size=SIZE, longest_memory=FRAMES - CHUNK_FRAMES
+        )
+
+    def loss_of(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = random.Random(f"model {step}")
+        generator = torch.Generator().manual_seed(step)
+        chosen = [rng.randrange(len(self._texts)) for _ in range(BATCH_CLIPS)]
+        truth = self._latents[chosen].float().to(DEVICE)
+        numbers = [tokens(shortened(self._texts[clip], rng)) for clip in chosen]
+        text = torch.stack([embed(n) for n in numbers]).to(DEVICE)
+        memory = random_memory(rng)
+
+        def drawn() -> Tensor:
+            return torch.randn(truth.shape, generator=generator).to(DEVICE)
+
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            past = truth
+            if step >= OWN_PAST_FROM_STEP and rng.random() < OWN_PAST:
+                past = self._imagine(truth, drawn(), random_sigmas(generator), text, memory)
+            past = torch.lerp(past, drawn(), rng.uniform(0, CONTEXT_NOISE))
+            noise, sigmas = drawn(), random_sigmas(generator)
+            flow = self._clip(past, with_noise(truth, sigmas, noise), sigmas, text, memory)
+        errors = (flow.float() - (noise - truth)).square().mean((1, 3, 4))
+        first, later = errors[:, :CHUNK_FRAMES].mean(), errors[:, CHUNK_FRAMES:].mean()
+        return errors.mean(), {"first_chunk": first.item(), "later_chunks": later.item()}
+
+    @torch.no_grad()
+    def _imagine(
+        self, truth: Tensor, noise: Tensor, sigmas: Tensor, text: Tensor, memory: Memory
+    ) -> Tensor:
+        """The clip as the model restores it from noise."""
+        noisy = with_noise(truth, sigmas, noise)
+        flow = self._clip(truth, noisy, sigmas, text, memory)
+        return noisy - sigmas.repeat_interleave(CHUNK_FRAMES, 1)[:, None, :, None, None] * flow
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after these")
+    minutes = parser.parse_args().minutes
+    latents, texts = clips(SHARDS)
+    network = WanModel(operations=comfy.ops.disable_weight_init, dtype=torch.float32, **NETWORK)
+    network.to(DEVICE)
+    initialise(network)
+    torch.nn.init.zeros_(network.head.head.weight)
+    trainer = Trainer(network, latents, texts)
+    weights = train(
+        network,
+        trainer.loss_of,
+        name="model",
+        schedule=SCHEDULE,
+        log=FOLDER / "model_training.jsonl",
+        stop_after_minutes=minutes,
+    )
+    halves = {key: value.half().cpu().contiguous() for key, value in weights.items()}
+    save_file(halves, FOLDER / "model.safetensors")
+    print(f"Wrote {FOLDER / 'model.safetensors'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""The loop that both training scripts share: schedule, checkpoints, resume, log and progress.
+
+A run is a module, a loss for a step number, and a number of steps. What a step sees depends on the
+seed and its number only, so a run that was stopped goes on as if it had not been.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINTS = ROOT / "data/training"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+MINUTES_BETWEEN_CHECKPOINTS = 5
+STEPS_BETWEEN_LINES = 50
+CLIP_NORM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Adam with a linear warm-up and a cosine down to a hundredth; an average of the weights."""
+
+    steps: int
+    learning_rate: float
+    warm_up_steps: int = 100
+    average_steps: int = 500  # over about how many the weights are averaged; at most a tenth of all
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        warm = min(1.0, (step + 1) / self.warm_up_steps)
+        done = step / self.steps
+        return self.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+    def keep(self, step: int) -> float:
+        """How much of the average a step leaves as it was."""
+        return 1 - 1 / min(step + 1, self.average_steps)
+
+
+def train(
+    module: nn.Module,
+    loss_of: Callable[[int], tuple[Tensor, dict[str, float]]],
+    *,
+    name: str,
+    schedule: Schedule,
+    log: Path,
+    stop_after_minutes: float = math.inf,
+) -> dict[str, Tensor]:
+    """Train `module` in place, from its last checkpoint if it has one; return averaged weights.
+
+    Args:
+        loss_of: the loss of a step, and figures to write down beside it.
+        name: of the checkpoint in `data/training/`.
+        log: lines of JSON, one every `STEPS_BETWEEN_LINES`; lines of undone steps are removed.
+        stop_after_minutes: write a checkpoint and leave the program then; a later call goes on.
+    """
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    average = {key: value.clone() for key, value in module.state_dict().items()}
+    checkpoint = CHECKPOINTS / f"{name}.pt"
+    step = _load(checkpoint, module, optimizer, average)
+    lines = _lines(log, step) or [json.dumps({"device": _device(), **asdict(schedule)})]
+    began = saved = time.monotonic()
+    means: dict[str, float] = {}
+    while step < schedule.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step)
+        loss, figures = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
+        optimizer.step()
+        for key, value in module.state_dict().items():
+            average[key].lerp_(value, 1 - schedule.keep(step))
+        step += 1
+        for key, value in {"loss": loss.detach(), **figures}.items():
+            means[key] = means.get(key, 0.0) + float(value) / STEPS_BETWEEN_LINES
+        if step % STEPS_BETWEEN_LINES == 0:
+            figures = {key: round(value, 6) for key, value in means.items()}
+            lines.append(json.dumps({"step": step, **figures}))
+            print(f"{lines[-1]} after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+            means = {}
+        out_of_time = time.monotonic() - began > 60 * stop_after_minutes
+        if out_of_time or time.monotonic() - saved > 60 * MINUTES_BETWEEN_CHECKPOINTS:
+            saved = time.monotonic()
+            _save(checkpoint, module, optimizer, average, step)
+            log.write_text("\n".join(lines) + "\n")
+        if out_of_time:
+            sys.exit(f"Stopped after {step} of {schedule.steps} steps; the next call goes on.")
+    _save(checkpoint, module, optimizer, average, step)
+    log.write_text("\n".join(lines) + "\n")
+    return average
+
+
+def _save(path: Path, module: nn.Module, optimizer, average: dict[str, Tensor], step: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    state = {"module": module.state_dict(), "average": average, "step": step}
+    torch.save({**state, "optimizer": optimizer.state_dict()}, part)
+    part.replace(path)
+
+
+def _load(path: Path, module: nn.Module, optimizer, average: dict[str, Tensor]) -> int:
+    """The number of steps done, with everything as it was after them."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=DEVICE, weights_only=True)
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    average.update(state["average"])
+    return state["step"]
+
+
+def _lines(log: Path, step: int) -> list[str]:
+    """What the log says of the steps done."""
+    if step == 0:
+        return []
+    return [
+        line for line in log.read_text().splitlines() if json.loads(line).get("step", 0) <= step
+    ]
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
+
+
+def initialise(module: nn.Module, seed: int = 0) -> None:
+    """Draw every weight anew: the host's layers come without any."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in module.state_dict().items():
+        if name.endswith(("gamma", "norm_q.weight", "norm_k.weight", "norm3.weight")):
+            weight.fill_(1.0)
+        elif weight.ndim == 1:
+            weight.zero_()
+        else:
+            drawn = torch.randn(weight.shape, generator=generator)
+            weight.copy_(drawn * weight[0].numel() ** -0.5)

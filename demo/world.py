@@ -1,0 +1,173 @@
+"""A small world of coloured shapes, drawn from formulas: what the bundled models were trained on.
+
+A scene is a handful of numbers. Its picture and the place of every shape are known at any moment,
+so a clip can begin anywhere and a measurement can be compared with the truth. Knows no model.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SIZE = 64  # of the square frame, in pixels
+FRAMES_PER_SECOND = 16
+COLOURS = {
+    "red": (0.90, 0.15, 0.15),
+    "yellow": (0.98, 0.85, 0.15),
+    "green": (0.10, 0.80, 0.20),
+    "blue": (0.15, 0.30, 0.95),
+    "purple": (0.65, 0.15, 0.85),
+    "white": (1.00, 1.00, 1.00),
+}
+SHAPES = ("circle", "square", "triangle")
+GROUNDS = {
+    "grey": (0.45, 0.45, 0.47),
+    "green": (0.25, 0.42, 0.28),
+    "blue": (0.28, 0.38, 0.55),
+    "brown": (0.45, 0.33, 0.22),
+    "black": (0.12, 0.12, 0.16),
+}
+PATTERNS = ("plain", "striped", "dotted", "checkered")
+PATTERN_PERIOD = 16.0  # pixels
+PATTERN_CONTRAST = 0.07
+MOTIONS = ("bouncing", "circling")
+SPEEDS = {"slow": (0.5, 0.8), "fast": (1.4, 1.9)}  # pixels per video frame
+RADII = (7.5, 9.5)
+SPINS = (-0.06, 0.06)  # radians per video frame
+EDGE = 2.0  # pixels over which one colour goes over into another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """One shape. `start` and `velocity` are in pixels and pixels per video frame.
+
+    A bouncing thing starts at `start` and is thrown back by the edges of the frame. A circling one
+    goes around the middle of the frame at the distance of `start`.
+    """
+
+    colour: str
+    shape: str
+    radius: float
+    start: tuple[float, float]
+    velocity: tuple[float, float]
+    angle: float
+    spin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What a clip shows. The first of the things is in front of the others."""
+
+    things: tuple[Thing, ...]
+    motion: str
+    pattern: str
+    ground: str
+    speed: str
+
+    @property
+    def prompt(self) -> str:
+        things = " and ".join(f"a {thing.colour} {thing.shape}" for thing in self.things)
+        return f"{things} {self.motion} over a {self.pattern} {self.ground} field, {self.speed}"
+
+
+def random_scene(rng: random.Random) -> Scene:
+    """One or two things of different colours, anywhere, on their way."""
+    motion, speed = rng.choice(MOTIONS), rng.choice(tuple(SPEEDS))
+    colours = rng.sample(tuple(COLOURS), rng.choice((1, 2)))
+    return Scene(
+        things=tuple(_random_thing(rng, colour, SPEEDS[speed]) for colour in colours),
+        motion=motion,
+        pattern=rng.choice(PATTERNS),
+        ground=rng.choice(tuple(GROUNDS)),
+        speed=speed,
+    )
+
+
+def _random_thing(rng: random.Random, colour: str, speeds: tuple[float, float]) -> Thing:
+    radius, speed = rng.uniform(*RADII), rng.uniform(*speeds)
+    # Not along an axis: half of the frame would never be visited.
+    direction = rng.choice((0, 1, 2, 3)) * math.pi / 2 + rng.uniform(0.3, math.pi / 2 - 0.3)
+    return Thing(
+        colour=colour,
+        shape=rng.choice(SHAPES),
+        radius=radius,
+        start=(rng.uniform(radius, SIZE - radius), rng.uniform(radius, SIZE - radius)),
+        velocity=(speed * math.cos(direction), speed * math.sin(direction)),
+        angle=rng.uniform(0, 2 * math.pi),
+        spin=rng.uniform(*SPINS),
+    )
+
+
+def positions(scene: Scene, moments: Tensor) -> Tensor:
+    """Centre of every thing, `[moments, things, 2]` as x and y in pixels.
+
+    `moments` counts video frames, from any beginning.
+    """
+    return torch.stack([_path(thing, scene.motion, moments) for thing in scene.things], dim=1)
+
+
+def _path(thing: Thing, motion: str, moments: Tensor) -> Tensor:
+    start, velocity = torch.tensor(thing.start), torch.tensor(thing.velocity)
+    if motion == "bouncing":
+        room = SIZE - 2 * thing.radius
+        travelled = (start - thing.radius + velocity * moments[:, None]) % (2 * room)
+        return thing.radius + torch.minimum(travelled, 2 * room - travelled)
+    middle = SIZE / 2
+    offset = start - middle
+    distance = offset.norm().clamp(10.0, middle - thing.radius)
+    turn = velocity.norm() / distance * moments * math.copysign(1.0, thing.velocity[0])
+    angle = torch.atan2(offset[1], offset[0]) + turn
+    return middle + distance * torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def draw(scene: Scene, moments: Tensor) -> Tensor:
+    """The frames `[moments, 3, SIZE, SIZE]` of a scene, with values from 0 to 1."""
+    frames = ground(scene).expand(len(moments), 3, SIZE, SIZE)
+    places = positions(scene, moments)
+    for index in reversed(range(len(scene.things))):
+        thing = scene.things[index]
+        offset = _grid() - places[:, index, :, None, None]
+        distance = _distance(thing, offset, thing.angle + thing.spin * moments)
+        colour = torch.tensor(COLOURS[thing.colour])[:, None, None]
+        frames = torch.lerp(frames, colour, (0.5 - distance / EDGE).clamp(0, 1))
+    return frames
+
+
+def ground(scene: Scene) -> Tensor:
+    """The field without its things, `[3, SIZE, SIZE]`."""
+    wave = torch.sin(2 * math.pi / PATTERN_PERIOD * _grid())
+    height = {
+        "plain": torch.zeros(SIZE, SIZE),
+        "striped": torch.sin(2 * math.pi / PATTERN_PERIOD * _grid().sum(0)),
+        "dotted": 2 * wave.prod(0).clamp(min=0) * (wave[0] > 0) - 0.5,
+        "checkered": 1.5 * wave.prod(0),
+    }[scene.pattern]
+    colour = torch.tensor(GROUNDS[scene.ground])[:, None, None]
+    return (colour + PATTERN_CONTRAST * (2 * height).clamp(-1, 1)).clamp(0, 1)
+
+
+def _grid() -> Tensor:
+    """Middle of every pixel, `[2, SIZE, SIZE]` as x and y."""
+    axis = torch.arange(SIZE) + 0.5
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"))
+
+
+def _distance(thing: Thing, offset: Tensor, angle: Tensor) -> Tensor:
+    """Distance to the outline in pixels, negative inside: `[moments, 1, SIZE, SIZE]`."""
+    if thing.shape == "circle":
+        return offset.norm(dim=1, keepdim=True) - thing.radius
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    x = cos * offset[:, 0] + sin * offset[:, 1]
+    y = cos * offset[:, 1] - sin * offset[:, 0]
+    if thing.shape == "square":
+        half = 0.85 * thing.radius
+        return (torch.maximum(x.abs(), y.abs()) - half)[:, None]
+    sides = [math.cos(turn) * x + math.sin(turn) * y for turn in _thirds()]
+    return (torch.stack(sides).amax(0) - 0.6 * thing.radius)[:, None]
+
+
+def _thirds() -> Sequence[float]:
+    return [2 * math.pi * third / 3 for third in range(3)]

@@ -1,0 +1,153 @@
+"""The small world can be measured: a true clip is perfect, and every way to break it is seen."""
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from demo.measure import measure
+from demo.text import TEXT_WIDTH, TOKENS, WORDS, embed, tokens, unknown_words
+from demo.world import COLOURS, SIZE, Scene, Thing, draw, positions, random_scene
+
+MOMENTS = torch.arange(48.0)
+
+
+def scene(**changes) -> Scene:
+    """A red circle and a blue square that never meet."""
+    things = [
+        Thing(
+            colour=colour,
+            shape=shape,
+            radius=8.5,
+            start=(20.0 + 2 * y, y),
+            velocity=(1.5, 0.0),
+            angle=0.3,
+            spin=0.02,
+        )
+        for colour, shape, y in (("red", "circle", 16.0), ("blue", "square", 46.0))
+    ]
+    settings = {"motion": "bouncing", "pattern": "striped", "ground": "grey", "speed": "fast"}
+    return Scene(**{"things": tuple(things), **settings, **changes})
+
+
+def truth(scene: Scene, moments=MOMENTS) -> torch.Tensor:
+    return draw(scene, moments)
+
+
+def speed(scene: Scene) -> float:
+    return sum(math.hypot(*thing.velocity) for thing in scene.things) / len(scene.things)
+
+
+def test_a_scene_depends_on_the_seed_only():
+    assert random_scene(random.Random(3)) == random_scene(random.Random(3))
+    assert random_scene(random.Random(3)) != random_scene(random.Random(4))
+
+
+def test_a_clip_may_begin_at_any_moment():
+    whole = truth(scene())
+    assert torch.equal(truth(scene(), MOMENTS[20:]), whole[20:])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_things_stay_inside_the_frame(seed):
+    drawn = random_scene(random.Random(seed))
+    places = positions(drawn, torch.arange(2000.0))
+    radii = torch.tensor([thing.radius for thing in drawn.things])[:, None]
+    assert (places >= radii - 1e-3).all()
+    assert (places <= SIZE - radii + 1e-3).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_prompt_of_every_scene_is_understood(seed):
+    prompt = random_scene(random.Random(seed)).prompt
+    assert not unknown_words(prompt)
+    assert len(tokens(prompt)) == TOKENS
+
+
+def test_the_first_thing_is_in_front():
+    behind, front = scene().things[1], scene().things[0]
+    covered = replace(behind, start=front.start)
+    middle = draw(scene(things=(front, covered)), torch.zeros(1))[0, :, 16, 52]
+    assert torch.allclose(middle, torch.tensor(COLOURS["red"]), atol=1e-3)
+
+
+def test_a_true_clip_measures_as_perfect():
+    report = measure(truth(scene()), scene(), speed=speed(scene()))
+    assert report.colour_error < 1e-3
+    assert report.ground_error < 1e-3
+    assert report.motion_ratio == pytest.approx(1.0, abs=0.06)
+    assert report.shape_error == report.lost == report.split == report.invented == 0
+    assert report.follows_prompt
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_true_clips_of_any_scene_measure_as_perfect(seed):
+    drawn = random_scene(random.Random(seed))
+    report = measure(truth(drawn), drawn, speed=speed(drawn))
+    assert report.lost == report.invented == 0
+    assert report.ground_error < 1e-3
+    if not math.isnan(report.colour_error):  # things that are never apart tell nothing
+        assert report.colour_error < 1e-3
+        assert report.shape_error == report.split == 0
+        assert report.motion_ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_frozen_clip_has_no_motion():
+    frozen = truth(scene())[:1].expand(48, -1, -1, -1)
+    assert measure(frozen, scene()).motion_ratio == 0
+
+
+def test_half_the_speed_is_half_the_motion():
+    slow = truth(scene(), MOMENTS / 2)
+    assert measure(slow, scene(), speed=speed(scene())).motion_ratio == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_drifting_colour_is_an_error_that_grows():
+    drift = torch.linspace(0, 0.3, 48)[:, None, None, None]
+    drifting = truth(scene()).lerp(torch.tensor([0.45, 0.45, 0.47])[:, None, None], drift)
+    first, last = measure(drifting[:8], scene()), measure(drifting[-8:], scene())
+    assert 0 < first.colour_error < last.colour_error / 3
+
+
+def test_a_swapped_thing_has_the_wrong_shape():
+    circle, square = scene().things
+    swapped = scene(things=(replace(circle, shape="triangle"), square))
+    assert measure(truth(swapped), scene()).shape_error == pytest.approx(0.5)
+
+
+def test_a_thing_that_vanishes_is_lost():
+    alone = scene(things=scene().things[:1])
+    video = torch.cat([truth(scene())[:8], truth(alone)[8:]])
+    assert measure(video, scene()).lost > 0.1
+
+
+def test_a_second_copy_is_a_split():
+    circle, square = scene().things
+    copy = replace(circle, start=(square.start[0] - 40, square.start[1]))
+    assert measure(truth(scene(things=(circle, square, copy))), scene()).split > 0.3
+
+
+def test_a_colour_that_nobody_asked_for_is_invented():
+    more = scene(
+        things=(*scene().things, replace(scene().things[0], colour="green", start=(40, 31)))
+    )
+    assert measure(truth(more), scene()).invented == 1
+    assert measure(truth(scene(ground="black")), scene()).ground_error > 0.3
+
+
+def test_words_know_those_before_them():
+    red, blue = embed(tokens("a red circle")), embed(tokens("a blue circle"))
+    assert red.shape == (TOKENS, TEXT_WIDTH)
+    assert not torch.equal(red[2], blue[2])
+    assert torch.equal(red[0], blue[0])
+    assert not red[3:].any()
+
+
+def test_unknown_words_are_left_out_and_named():
+    assert tokens("a Red, shiny CIRCLE!") == tokens("a red circle")
+    assert unknown_words("a Red, shiny CIRCLE 3") == ["shiny"]
+    assert tokens("") == [0] * TOKENS
+    assert len(tokens("red " * 17)) == 2 * TOKENS
+    assert 3 * len(WORDS) <= TEXT_WIDTH
