@@ -57,10 +57,18 @@ class LiveVideo:
     """The growing files of one request; see `live_video`.
 
     `partials` are their names while they grow. `supersedes` are such files of earlier runs, which
-    are deleted at the end if the finished ones have every picture of them.
+    are deleted at the end if the finished ones have every picture of them. `beside`: whether to
+    decode a chunk while the next is sampled; by default where the devices are not the same.
     """
 
-    def __init__(self, vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> None:
+    def __init__(
+        self,
+        vae: comfy.sd.VAE,
+        request: Request,
+        open_writer: OpenWriter,
+        *,
+        beside: bool | None = None,
+    ) -> None:
         like = torch.empty(request.latent_shape, device="meta")
         self._frames = request.latent_frames
         self._decoder = VideoDecoder(vae, like, beside=[request.model])
@@ -69,7 +77,8 @@ class LiveVideo:
         writers = [open_writer(width, height) for _ in range(request.batch_size)]
         self.partials = [writer.partial for writer in writers]
         self.supersedes: list[Path] = []
-        beside = vae.device != request.model.load_device
+        if beside is None:
+            beside = vae.device != request.model.load_device
         files = (_FilesBeside if beside else _Files)(writers, self._decoder, request.fps)
         self._files = BackgroundWriter(files, depth=1) if beside else files
         self.picture = files.picture

@@ -63,6 +63,16 @@ def test_the_rollout_is_compared_with_the_hosts_at_each_length():
     assert "growth_from_10_percent" in lengths["lengths"]["90"]["relaxed"]
 
 
+def test_the_overlap_is_measured_against_both_parts_and_both_in_turn():
+    arguments = ("--size", "32", "32", "--dim", "128", "--layers", "1", "--chunks", "2")
+    figures = bench("overlap", *arguments, "--runs", "1")
+    assert figures["seconds"].keys() == {"sampling alone", "decoding alone", "in turn", "at once"}
+    assert all(
+        figures["cores_used"][name] > 0 < figures["seconds"][name] for name in figures["seconds"]
+    )
+    assert figures["speedup"] > 0
+
+
 def test_the_soak_reports_a_slope_for_everything_that_could_grow():
     arguments = ("--chunks", "50", "--warm-up", "20", "--every", "5")
     runs = bench("soak", *arguments, "--runs", "relaxed, cpu", "dense window")["runs"]

@@ -1,6 +1,8 @@
 """The stream node makes the video of sampler and decoder, and loses nothing that was finished."""
 
+import copy
 import dataclasses
+import threading
 from pathlib import Path
 
 import comfy.model_management
@@ -119,6 +121,31 @@ def test_a_vae_that_cannot_stream_is_refused_before_sampling(output):
     with pytest.raises(ValueError, match="samples has 16 channels, but vae is"):
         stream(vae=tiny_vae.vae("taehv22"))
     assert not list(output.rglob("*.mp4"))
+
+
+def test_a_vae_on_another_device_decodes_while_the_next_chunk_is_sampled():
+    """The other device is the CPU under another name."""
+    vae = copy.copy(tiny_vae.vae())
+    vae.device = torch.device("cpu", 0)
+    network = tiny.model("wan").model.diffusion_model  # the one that `tiny.remembering` has
+    decoder = vae.first_stage_model.decoder
+    sampled, waited = threading.Event(), []
+
+    def wait(*_):
+        sampled.clear()
+        waited.append(sampled.wait(30 if len(waited) < 2 else 0))
+
+    hooks = [network.register_forward_hook(lambda *_: sampled.set())]
+    hooks.append(decoder.conv1.register_forward_pre_hook(wait))
+    try:
+        videos, latents, _ = stream(vae=vae, autosave=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert all(waited[:2])  # of the first chunk
+    undisturbed, expected, _ = stream(autosave=False)
+    assert torch.equal(latents["samples"], expected["samples"])
+    assert numpy.array_equal(pictures_of(videos), pictures_of(undisturbed))
 
 
 # --- what earlier runs have left ------------------------------------------------------------------
