@@ -55,6 +55,44 @@ def test_two_at_once_do_not_disturb_each_other(tmp_path, undisturbed):
         assert torch.equal(result_of(process, file), latents)
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import conftest, crash_run, safetensors.torch, torch
+
+torch.set_num_threads(1)
+disk, result = map(Path, sys.argv[1:])
+crash_run.sample(disk, chunks=4)
+before = crash_run.saved_files(disk)
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+smallest = min(len(content) for _, content in before.values())
+resource.setrlimit(resource.RLIMIT_FSIZE, (smallest - 1, most))
+try:
+    crash_run.sample(disk)
+except OSError as error:
+    print(error)
+assert crash_run.saved_files(disk) == before
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+latents, _ = crash_run.sample(disk)
+assert before.items() <= crash_run.saved_files(disk).items()
+safetensors.torch.save_file({"latents": latents}, result)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_chunk_that_cannot_be_written_stops_with_a_message_and_the_rest_follows(
+    tmp_path, undisturbed
+):
+    """A limit on the size of files, which chunks reach; any POSIX system has it."""
+    disk, file = tmp_path / "disk", tmp_path / "result"
+    command = [sys.executable, "-c", LIMITED, disk, file]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Chunk 5 of 12 could not be saved in" in done.stdout
+    assert "(File too large). The 4 before it are safe: make room" in done.stdout
+    assert torch.equal(safetensors.torch.load_file(file)["latents"], undisturbed[0])
+
+
 FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
