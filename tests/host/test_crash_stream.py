@@ -197,7 +197,8 @@ def test_beside_the_next_chunk_only_the_one_in_the_decoder_may_be_missing(
     (partial,) = crash_run.unfinished_videos(output)
     seen = crash_run.chunks_in(partial, whole)
     assert saved in (3, 4)
-    assert seen == saved if name.endswith("sampling") else saved - 1 <= seen <= saved
+    decoder_goes_on = name == "no memory, sampling"  # an interrupt stops whoever sees it first
+    assert seen == saved if decoder_goes_on else saved - 1 <= seen <= saved
     again, video = crash_run.stream(output, chunks=CHUNKS, vae=vae)
     assert torch.equal(again, latents[:, :, : short[0]])
     assert numpy.array_equal(crash_run.pictures(video), whole[: short[1]])
