@@ -9,7 +9,7 @@ import torch
 
 from demo.measure import measure
 from demo.text import TEXT_WIDTH, TOKENS, WORDS, embed, tokens, unknown_words
-from demo.world import COLOURS, SIZE, Scene, Thing, draw, positions, random_scene
+from demo.world import COLOURS, SIZE, Scene, Thing, draw, ground, positions, random_scene
 
 MOMENTS = torch.arange(48.0)
 
@@ -86,6 +86,7 @@ def test_a_true_clip_measures_as_perfect():
 def test_true_clips_of_any_scene_measure_as_perfect(seed):
     drawn = random_scene(random.Random(seed))
     report = measure(truth(drawn), drawn, speed=speed(drawn))
+    assert report.main_right == 1
     assert report.lost == report.invented == 0
     assert report.ground_error < 1e-3
     if not math.isnan(report.colour_error):  # things that are never apart tell nothing
@@ -121,6 +122,22 @@ def test_a_thing_that_vanishes_is_lost():
     alone = scene(things=scene().things[:1])
     video = torch.cat([truth(scene())[:8], truth(alone)[8:]])
     assert measure(video, scene()).lost > 0.1
+
+
+@pytest.mark.parametrize("things", [1, 2])
+def test_a_thing_that_never_shows_is_lost_in_the_shortest_clip(things):
+    empty = ground(scene()).expand(8, -1, -1, -1)
+    report = measure(empty, scene(things=scene().things[:things]))
+    assert report.lost == 1
+    assert not report.follows_prompt
+
+
+@pytest.mark.parametrize("wrong", [{"colour": "green"}, {"shape": "triangle"}])
+def test_a_main_thing_of_another_kind_does_not_follow_the_prompt(wrong):
+    circle, square = scene().things
+    report = measure(truth(scene(things=(replace(circle, **wrong), square))), scene())
+    assert report.main_right == 0
+    assert not report.follows_prompt
 
 
 def test_a_second_copy_is_a_split():
