@@ -36,7 +36,9 @@ class CausalClip:
         weight = network.patch_embedding.weight
         frames = longest_memory + chunk_frames
         table = network.rope_encode(frames, *size, t_start=-longest_memory, device=weight.device)
-        self._rotation = table.unflatten(1, (frames, self._tokens))
+        table = table.unflatten(1, (frames, self._tokens))
+        self._cosines = table.diagonal(dim1=-2, dim2=-1).flatten(-2)
+        self._sines = table.flip(-1).diagonal(dim1=-2, dim2=-1).flatten(-2)
         for layer, block in enumerate(network.blocks):
             block.self_attn.forward = lambda x, *_, layer=layer, **__: self._attend(x, layer)
 
@@ -57,7 +59,7 @@ class CausalClip:
             memory: for every chunk the past frames it reads, in attention order.
         """
         network = self._network
-        self._memory = memory
+        self._look_up(memory)
         both = torch.cat([clean, noisy], dim=2)
         x = network.patch_embedding(both)
         grid = x.shape[2:]
@@ -73,37 +75,41 @@ class CausalClip:
         flow = network.unpatchify(network.head(x, e), grid)
         return flow[:, :, clean.shape[2] :]
 
+    def _look_up(self, memory: Sequence[tuple[int, ...]]) -> None:
+        """Which of all frames, the noisy ones after the clean ones, each chunk reads at what time.
+
+        First all clean chunks, then all noisy ones.
+        """
+        own = range(self._chunk_frames)
+        self._reads, self._read_times = [], []
+        for noisy in (0, len(memory) * self._chunk_frames):
+            for index, past in enumerate(memory):
+                first = index * self._chunk_frames
+                self._reads.append([*past, *(noisy + first + frame for frame in own)])
+                self._read_times += [*memory_times(past, first, "hybrid"), *own]
+        self._own_times = [*own] * len(self._reads)
+
     def _attend(self, x: Tensor, layer: int) -> Tensor:
         """Self-attention of `[clean frames, noisy frames]` tokens, `[B, L, dim]`."""
         module = self._network.blocks[layer].self_attn
-        shape = (*x.shape[:2], module.num_heads, module.head_dim)
-        frames = (2, -1, self._tokens)  # clean or noisy, frame, token
-        query = module.norm_q(module.q(x)).view(shape).unflatten(1, frames)
-        key = module.norm_k(module.k(x)).view(shape).unflatten(1, frames)
-        value = module.v(x).view(shape).unflatten(1, frames)
-        outputs = []
-        for index, read in enumerate(self._memory):
-            first = index * self._chunk_frames
-            own = range(first, first + self._chunk_frames)
-            times = (*memory_times(read, first, "hybrid"), *range(self._chunk_frames))
-            for noisy in (0, 1):
-                source = [(0, frame) for frame in read] + [(noisy, frame) for frame in own]
-                kinds, places = (list(part) for part in zip(*source, strict=True))
-                outputs.append(
-                    scaled_dot_product_attention(
-                        self._rotate(query[:, noisy, own.start : own.stop], times[-len(own) :]),
-                        self._rotate(key[:, kinds, places], times),
-                        value[:, kinds, places].flatten(1, 2).transpose(1, 2),
-                    )
-                )
-        clean = torch.cat(outputs[0::2], dim=2)
-        out = torch.cat([clean, *outputs[1::2]], dim=2)
+        shape = (len(x), -1, self._tokens, module.num_heads, module.head_dim)
+        read = [frame for frames in self._reads for frame in frames]
+        query = self._rotate(module.norm_q(module.q(x)).view(shape), self._own_times)
+        key = self._rotate(module.norm_k(module.k(x)).view(shape)[:, read], self._read_times)
+        value = module.v(x).view(shape)[:, read].flatten(1, 2).transpose(1, 2)
+        lengths = [self._tokens * len(frames) for frames in self._reads]
+        chunks = zip(
+            query.split(self._tokens * self._chunk_frames, dim=2),
+            key.split(lengths, dim=2),
+            value.split(lengths, dim=2),
+            strict=True,
+        )
+        out = torch.cat([scaled_dot_product_attention(*chunk) for chunk in chunks], dim=2)
         return module.o(out.transpose(1, 2).flatten(2))
 
     def _rotate(self, x: Tensor, times: Sequence[int]) -> Tensor:
         """`[B, frames, tokens, heads, D]` at these times, as `[B, heads, L, D]`."""
         places = [time + self._longest for time in times]
-        rotation = self._rotation[:, places].to(x.dtype)
-        pairs = x.unflatten(-1, (-1, 1, 2))
-        turned = rotation[..., 0] * pairs[..., 0] + rotation[..., 1] * pairs[..., 1]
-        return turned.flatten(-2).flatten(1, 2).transpose(1, 2)
+        swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        turned = x * self._cosines[:, places].to(x) + swapped * self._sines[:, places].to(x)
+        return turned.flatten(1, 2).transpose(1, 2)

@@ -1,6 +1,7 @@
 """Clips of the small world as latents and texts: what the transformer is trained on.
 
-Encoded once by the small VAE and kept in `data/training/`, in shards that are made when missing.
+Encoded once by the small VAE and kept in `data/training/`, in shards that are made when they are
+first needed.
 """
 
 import json
@@ -14,41 +15,67 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.train_vae import FOLDER, VAE, clip_of
+from demo.train_vae import FOLDER, LONGEST, VAE
 from demo.training import CHECKPOINTS, DEVICE
-from demo.world import random_scene
+from demo.world import Scene, draw, random_scene
 
 FRAMES = 21  # latent frames of a clip: 81 video frames, 5 seconds
 VIDEO_FRAMES = 4 * (FRAMES - 1) + 1
-SHARD_CLIPS = 250
+SHARDS, SHARD_CLIPS = 24, 250
+FIRST_SHARDS = 4
+STEPS_A_SHARD = 150  # steps after which another shard takes part
 BATCH_CLIPS = 10
 
 
-def clips(shards: int) -> tuple[Tensor, list[str]]:
-    """Latents `[clips, 16, 21, 8, 8]` as models see them, float16, and a text for each."""
-    latents, texts = [], []
-    for shard in range(shards):
-        path = CHECKPOINTS / f"clips_{shard}.safetensors"
+class Clips:
+    """All clips, the first of them at once and more while a training goes on."""
+
+    def __init__(self) -> None:
+        self._latents: list[Tensor] = []
+        self._texts: list[list[str]] = []
+
+    def choose(self, rng: random.Random, count: int, step: int) -> tuple[Tensor, list[str]]:
+        """Latents `[count, 16, 21, 8, 8]` as models see them, and a text for each."""
+        shards = min(SHARDS, FIRST_SHARDS + step // STEPS_A_SHARD)
+        while len(self._latents) < shards:
+            self._load(len(self._latents))
+        chosen = [(rng.randrange(shards), rng.randrange(SHARD_CLIPS)) for _ in range(count)]
+        latents = torch.stack([self._latents[shard][clip] for shard, clip in chosen])
+        return latents.float().to(DEVICE), [self._texts[shard][clip] for shard, clip in chosen]
+
+    def _load(self, shard: int) -> None:
+        path = shard_path(shard)
         if not path.exists():
-            write_shard(path, shard)
+            write_shard(shard)
         with safe_open(path, "pt") as file:
-            latents.append(file.get_tensor("latents"))
-            texts += json.loads(file.metadata()["texts"])
-    return torch.cat(latents), texts
+            self._latents.append(file.get_tensor("latents"))
+            self._texts.append(json.loads(file.metadata()["texts"]))
+
+
+def shard_path(shard: int) -> Path:
+    return CHECKPOINTS / f"clips_{shard}.safetensors"
+
+
+def scenes(shard: int) -> list[tuple[Scene, int]]:
+    """What the clips of a shard show, and the video frame at which each begins."""
+    rng = random.Random(f"clips {shard}")
+    return [(random_scene(rng), rng.randrange(LONGEST)) for _ in range(SHARD_CLIPS)]
 
 
 @torch.no_grad()
-def write_shard(path: Path, shard: int) -> None:
+def write_shard(shard: int) -> None:
     vae = WanVAE(**VAE)
     vae.load_state_dict({k: v.float() for k, v in load_file(FOLDER / "vae.safetensors").items()})
     vae.to(DEVICE)
-    rng = random.Random(f"clips {shard}")
-    texts, latents = [], []
-    for _ in range(SHARD_CLIPS // BATCH_CLIPS):
-        scenes = [random_scene(rng) for _ in range(BATCH_CLIPS)]
-        video = torch.stack([clip_of(scene, rng, VIDEO_FRAMES) for scene in scenes])
-        latents.append(Wan21().process_in(vae.encode(video.to(DEVICE))).half().cpu())
-        texts += [scene.prompt for scene in scenes]
+    latents = []
+    drawn = scenes(shard)
+    for start in range(0, SHARD_CLIPS, BATCH_CLIPS):
+        batch = drawn[start : start + BATCH_CLIPS]
+        videos = [draw(scene, first + torch.arange(VIDEO_FRAMES)) for scene, first in batch]
+        pixels = 2 * torch.stack(videos).movedim(2, 1).to(DEVICE) - 1
+        latents.append(Wan21().process_in(vae.encode(pixels)).half().cpu())
+    texts = [scene.prompt for scene, _ in drawn]
+    path = shard_path(shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file({"latents": torch.cat(latents)}, part, metadata={"texts": json.dumps(texts)})

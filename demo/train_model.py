@@ -12,7 +12,8 @@ import sys
 
 import torch
 from comfy.cli_args import args
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 args.cpu = not torch.cuda.is_available()  # before the host looks for a GPU
@@ -21,14 +22,14 @@ import comfy.ops  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 
 from demo.causal import CausalClip  # noqa: E402
-from demo.clips import FRAMES, clips, shortened  # noqa: E402
+from demo.clips import FRAMES, Clips, shortened  # noqa: E402
 from demo.text import embed, tokens  # noqa: E402
 from demo.train_vae import FOLDER  # noqa: E402
 from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
+FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(steps=8000, learning_rate=1e-3)
-SHARDS = 12  # of clips
+SCHEDULE = Schedule(cycles=(6000,), learning_rate=1e-3, block_rate=2e-3)
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
@@ -80,8 +81,8 @@ def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
 class Trainer:
     """Makes the loss of a step from its number."""
 
-    def __init__(self, network: WanModel, latents: Tensor, texts: list[str]) -> None:
-        self._latents, self._texts = latents, texts
+    def __init__(self, network: WanModel) -> None:
+        self._clips = Clips()
         self._clip = CausalClip(
             network, chunk_frames=CHUNK_FRAMES, size=SIZE, longest_memory=FRAMES - CHUNK_FRAMES
         )
@@ -89,9 +90,8 @@ class Trainer:
     def loss_of(self, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(f"model {step}")
         generator = torch.Generator().manual_seed(step)
-        chosen = [rng.randrange(len(self._texts)) for _ in range(BATCH_CLIPS)]
-        truth = self._latents[chosen].float().to(DEVICE)
-        numbers = [tokens(shortened(self._texts[clip], rng)) for clip in chosen]
+        truth, texts = self._clips.choose(rng, BATCH_CLIPS, step)
+        numbers = [tokens(shortened(text, rng)) for text in texts]
         text = torch.stack([embed(n) for n in numbers]).to(DEVICE)
         memory = random_memory(rng)
 
@@ -123,23 +123,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after these")
     minutes = parser.parse_args().minutes
-    latents, texts = clips(SHARDS)
     network = WanModel(operations=comfy.ops.disable_weight_init, dtype=torch.float32, **NETWORK)
     network.to(DEVICE)
+    trainer = Trainer(network)
+    done = 0
+    while done < SCHEDULE.steps:
+        span = SCHEDULE.cycle_after(begin(network))
+        weights = train(
+            network,
+            trainer.loss_of,
+            name="model",
+            schedule=SCHEDULE,
+            log=FOLDER / "model_training.jsonl",
+            span=span,
+            stop_after_minutes=minutes,
+        )
+        halves = {key: value.half().cpu().contiguous() for key, value in weights.items()}
+        save_file(halves, FILE, metadata={"steps": str(span.stop)})
+        done = span.stop
+        print(f"Wrote {FILE} after {done} steps")
+
+
+def begin(network: WanModel) -> int:
+    """Weights as the last cycle left them in the file, and the number of steps behind them.
+
+    So a training can go on anywhere from the file alone; after the last cycle it begins anew.
+    """
+    if FILE.exists():
+        with safe_open(FILE, "pt") as file:
+            steps = int(file.metadata()["steps"])
+        if steps < SCHEDULE.steps:
+            network.load_state_dict({k: weight.float() for k, weight in load_file(FILE).items()})
+            return steps
     initialise(network)
     torch.nn.init.zeros_(network.head.head.weight)
-    trainer = Trainer(network, latents, texts)
-    weights = train(
-        network,
-        trainer.loss_of,
-        name="model",
-        schedule=SCHEDULE,
-        log=FOLDER / "model_training.jsonl",
-        stop_after_minutes=minutes,
-    )
-    halves = {key: value.half().cpu().contiguous() for key, value in weights.items()}
-    save_file(halves, FOLDER / "model.safetensors")
-    print(f"Wrote {FOLDER / 'model.safetensors'}")
+    return 0
 
 
 if __name__ == "__main__":

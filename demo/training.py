@@ -4,6 +4,7 @@ A run is a module, a loss for a step number, and a number of steps. What a step 
 seed and its number only, so a run that was stopped goes on as if it had not been.
 """
 
+import itertools
 import json
 import math
 import sys
@@ -20,23 +21,41 @@ CHECKPOINTS = ROOT / "data/training"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MINUTES_BETWEEN_CHECKPOINTS = 5
 STEPS_BETWEEN_LINES = 50
-CLIP_NORM = 1.0
+CLIP_NORM, DECAY = 1.0, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Adam with a linear warm-up and a cosine down to a hundredth; an average of the weights."""
+    """A warm-up and cosines down to a hundredth, each from half the height of the last.
 
-    steps: int
+    The matrices of transformer blocks go by Muon at `block_rate`, all else by Adam. The weights
+    that count are an average over the newest steps.
+    """
+
+    cycles: tuple[int, ...]  # steps of every cosine
     learning_rate: float
+    block_rate: float = 0.0
     warm_up_steps: int = 100
     average_steps: int = 500  # over about how many the weights are averaged; at most a tenth of all
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
+    @property
+    def steps(self) -> int:
+        return sum(self.cycles)
+
+    def cycle_after(self, step: int) -> range:
+        """The steps of the cycle that begins after `step` steps."""
+        ends = list(itertools.accumulate(self.cycles))
+        return range(step, next(end for end in ends if end > step))
+
+    def factor(self, step: int) -> float:
+        """Of the learning rates at a step."""
+        cycle = 0
+        while step >= self.cycles[cycle]:
+            step -= self.cycles[cycle]
+            cycle += 1
         warm = min(1.0, (step + 1) / self.warm_up_steps)
-        done = step / self.steps
-        return self.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+        done = step / self.cycles[cycle]
+        return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2) / 2**cycle
 
     def keep(self, step: int) -> float:
         """How much of the average a step leaves as it was."""
@@ -50,6 +69,7 @@ def train(
     name: str,
     schedule: Schedule,
     log: Path,
+    span: range | None = None,
     stop_after_minutes: float = math.inf,
 ) -> dict[str, Tensor]:
     """Train `module` in place, from its last checkpoint if it has one; return averaged weights.
@@ -58,27 +78,28 @@ def train(
         loss_of: the loss of a step, and figures to write down beside it.
         name: of the checkpoint in `data/training/`.
         log: lines of JSON, one every `STEPS_BETWEEN_LINES`; lines of undone steps are removed.
+        span: the steps to do, with an optimizer and an average of their own; all of them if None.
         stop_after_minutes: write a checkpoint and leave the program then; a later call goes on.
     """
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimizers = _optimizers(module, schedule)
     average = {key: value.clone() for key, value in module.state_dict().items()}
     checkpoint = CHECKPOINTS / f"{name}.pt"
-    step = _load(checkpoint, module, optimizer, average)
-    lines = _lines(log, step) or [json.dumps({"device": _device(), **asdict(schedule)})]
+    span = span or range(schedule.steps)
+    step = _load(checkpoint, module, optimizers, average, span)
+    lines = [json.dumps({"device": _device(), **asdict(schedule)}), *_lines(log, step)]
     began = saved = time.monotonic()
     means: dict[str, float] = {}
-    while step < schedule.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+    while step < span.stop:
         loss, figures = loss_of(step)
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
-        optimizer.step()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.factor(step) * optimizer.defaults["lr"]
+            optimizer.step()
         for key, value in module.state_dict().items():
-            average[key].lerp_(value, 1 - schedule.keep(step))
+            average[key].lerp_(value, 1 - schedule.keep(step - span.start))
         step += 1
         for key, value in {"loss": loss.detach(), **figures}.items():
             means[key] = means.get(key, 0.0) + float(value) / STEPS_BETWEEN_LINES
@@ -90,30 +111,50 @@ def train(
         out_of_time = time.monotonic() - began > 60 * stop_after_minutes
         if out_of_time or time.monotonic() - saved > 60 * MINUTES_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
-            _save(checkpoint, module, optimizer, average, step)
+            _save(checkpoint, module, optimizers, average, step)
             log.write_text("\n".join(lines) + "\n")
         if out_of_time:
-            sys.exit(f"Stopped after {step} of {schedule.steps} steps; the next call goes on.")
-    _save(checkpoint, module, optimizer, average, step)
+            sys.exit(f"Stopped after {step} of {span.stop} steps; the next call goes on.")
+    _save(checkpoint, module, optimizers, average, step)
     log.write_text("\n".join(lines) + "\n")
     return average
 
 
-def _save(path: Path, module: nn.Module, optimizer, average: dict[str, Tensor], step: int) -> None:
+def _optimizers(module: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    matrices, others = [], []
+    for name, weight in module.named_parameters():
+        of_a_block = name.startswith("blocks.") and weight.ndim == 2
+        (matrices if of_a_block else others).append(weight)
+    betas = (0.9, 0.98)
+    adam = torch.optim.AdamW(others, lr=schedule.learning_rate, betas=betas, weight_decay=DECAY)
+    if not matrices:
+        return [adam]
+    muon = torch.optim.Muon(
+        matrices, lr=schedule.block_rate, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"
+    )
+    return [adam, muon]
+
+
+def _save(path: Path, module: nn.Module, optimizers, average: dict[str, Tensor], step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     state = {"module": module.state_dict(), "average": average, "step": step}
-    torch.save({**state, "optimizer": optimizer.state_dict()}, part)
+    torch.save({**state, "optimizers": [each.state_dict() for each in optimizers]}, part)
     part.replace(path)
 
 
-def _load(path: Path, module: nn.Module, optimizer, average: dict[str, Tensor]) -> int:
+def _load(
+    path: Path, module: nn.Module, optimizers, average: dict[str, Tensor], span: range
+) -> int:
     """The number of steps done, with everything as it was after them."""
     if not path.exists():
-        return 0
+        return span.start
     state = torch.load(path, map_location=DEVICE, weights_only=True)
+    if not span.start < state["step"] <= span.stop:
+        return span.start
     module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, known in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(known)
     average.update(state["average"])
     return state["step"]
 
@@ -122,9 +163,8 @@ def _lines(log: Path, step: int) -> list[str]:
     """What the log says of the steps done."""
     if step == 0:
         return []
-    return [
-        line for line in log.read_text().splitlines() if json.loads(line).get("step", 0) <= step
-    ]
+    lines = log.read_text().splitlines()[1:]
+    return [line for line in lines if json.loads(line)["step"] <= step]
 
 
 def _device() -> str:
