@@ -6,10 +6,11 @@ chunk after the other does in a rollout. Uses the host's own layers; replaces se
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from comfy.ldm.wan.model import WanModel, sinusoidal_embedding_1d
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from relax_memory.rope import memory_times
@@ -39,6 +40,9 @@ class CausalClip:
         table = table.unflatten(1, (frames, self._tokens))
         self._cosines = table.diagonal(dim1=-2, dim2=-1).flatten(-2)
         self._sines = table.flip(-1).diagonal(dim1=-2, dim2=-1).flatten(-2)
+        for module in network.modules():
+            if isinstance(module, nn.RMSNorm):
+                module.forward = partial(_rms_norm, module)
         for layer, block in enumerate(network.blocks):
             block.self_attn.forward = lambda x, *_, layer=layer, **__: self._attend(x, layer)
 
@@ -113,3 +117,9 @@ class CausalClip:
         swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
         turned = x * self._cosines[:, places].to(x) + swapped * self._sines[:, places].to(x)
         return turned.flatten(1, 2).transpose(1, 2)
+
+
+def _rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """In the dtype of `x`; torch's own is twice as slow where the weights are wider."""
+    factor = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps)
+    return x * factor * norm.weight.to(x.dtype)

@@ -29,7 +29,7 @@ from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(6000,), learning_rate=1e-3, block_rate=2e-3)
+SCHEDULE = Schedule(cycles=(4500,), learning_rate=1e-3, block_rate=2e-3)
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
