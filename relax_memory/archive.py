@@ -7,7 +7,7 @@ another one holds is read and continued in a rollout of its own.
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -44,11 +44,16 @@ def find_rollout(folder: Path, label: str) -> SavedRollout:
 
 
 @contextmanager
-def open_rollout(folder: Path, keys: list[str]) -> Iterator[SavedRollout]:
+def open_rollout(
+    folder: Path, keys: list[str], keep_empty: Callable[[], bool] = lambda: False
+) -> Iterator[SavedRollout]:
     """Hold a rollout that begins with the chunks of these keys, as many as are saved.
 
     One that also has other chunks, is damaged or is held by another process stays as it is: the
     chunks that fit are copied to a new rollout. Raises OSError.
+
+    Args:
+        keep_empty: asked at the end whether a new rollout stays that has got no chunk.
     """
     best, count, files = None, 0, ()
     for rollout in saved_rollouts(folder):
@@ -58,11 +63,32 @@ def open_rollout(folder: Path, keys: list[str]) -> Iterator[SavedRollout]:
     with ExitStack() as held:
         if best is None or count < min(len(files), len(keys)) or not _hold(best, files, held):
             source, best = best, _begin(folder)
-            held.callback(_delete_if_empty, best)
+            held.callback(lambda: keep_empty() or _delete_if_empty(best))
             held.enter_context(best.hold())
             if source is not None:
                 _copy(source, best, count)
         yield best
+
+
+def ended_empty(folder: Path, made_from: dict[str, str]) -> list[SavedRollout]:
+    """Rollouts made from the same that ended before their first chunk; nobody continues them."""
+    return [
+        rollout
+        for rollout in _rollouts(folder)
+        if (description := rollout.description)
+        and description.made_from == made_from
+        and not _is_held(rollout)
+        and not rollout.files  # asked last: whoever held it may have saved one
+    ]
+
+
+def delete(rollout: SavedRollout) -> None:
+    """Delete it, unless it is in use, and say so in the log."""
+    try:
+        rollout.delete()
+        logger.info("Deleted the saved rollout %s.", rollout.folder)
+    except OSError as error:
+        logger.warning("The saved rollout %s could not be deleted: %s", rollout.folder, error)
 
 
 def clean_up(
@@ -85,7 +111,7 @@ def clean_up(
         else:
             old = time.time() - rollout.changed_seconds > unfinished_seconds
         if old:
-            _delete(rollout)
+            delete(rollout)
 
 
 def _rollouts(folder: Path) -> list[SavedRollout]:
@@ -104,6 +130,14 @@ def _hold(rollout: SavedRollout, files: tuple[Path, ...], held: ExitStack) -> bo
         return False
     held.callback(lock.release)
     return rollout.files == files
+
+
+def _is_held(rollout: SavedRollout) -> bool:
+    try:
+        with rollout.hold():
+            return False
+    except OSError:
+        return True
 
 
 def _begin(folder: Path) -> SavedRollout:
@@ -125,12 +159,4 @@ def _copy(source: SavedRollout, target: SavedRollout, count: int) -> None:
 
 def _delete_if_empty(rollout: SavedRollout) -> None:
     if not rollout.files:
-        _delete(rollout)
-
-
-def _delete(rollout: SavedRollout) -> None:
-    try:
-        rollout.delete()
-        logger.info("Deleted the saved rollout %s.", rollout.folder)
-    except OSError as error:
-        logger.warning("The saved rollout %s could not be deleted: %s", rollout.folder, error)
+        delete(rollout)

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from comfy.model_patcher import ModelPatcher
 from comfyui_version import __version__ as HOST_VERSION
 from torch import Tensor
 
-from ..archive import clean_up, open_rollout, saved_rollouts
+from ..archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ..plan import Plan
 from ..saved_chunk import SavedChunk, chunk_keys
 from ..state import Description, SavedRollout
@@ -93,10 +93,14 @@ def autosave(
     keys = _keys(made_from, plan)
     with ExitStack() as held:
         try:
-            rollout = held.enter_context(open_rollout(folder, keys))
-            left_behind = _left_behind(rollout)
+            # What was written of the first chunk is named by nothing but its rollout.
+            rollout = held.enter_context(open_rollout(folder, keys, lambda: any(_begun(growing))))
+            ended = ended_empty(folder, made_from)
+            left_behind = _left_behind([rollout, *ended])
             videos = [name_in_output(video) for video in (*left_behind, *growing)]
             _describe(rollout, request, model, made_from, videos, planned_chunks=len(keys))
+            for other in ended:
+                delete(other)
         except OSError as error:
             raise OSError(
                 f"autosave cannot write to {folder} ({error.strerror or error}): make room there "
@@ -143,12 +147,17 @@ def _keys(made_from: dict[str, str], plan: Plan) -> list[str]:
     return chunk_keys(fingerprint(common), [conditioning] * plan.chunk_count)
 
 
-def _left_behind(rollout: SavedRollout) -> list[Path]:
-    """The unfinished videos that the rollout names, as far as they are in the output folder."""
-    description = rollout.description
-    names = description.settings.get(VIDEOS, []) if description else []
-    paths = [path_in_output(name) for name in names]
+def _left_behind(rollouts: Iterable[SavedRollout]) -> list[Path]:
+    """The unfinished videos that rollouts name, as far as they are in the output folder."""
+    descriptions = [rollout.description for rollout in rollouts]
+    names = [name for d in descriptions if d is not None for name in d.settings.get(VIDEOS, [])]
+    paths = dict.fromkeys(map(path_in_output, names))
     return [path for path in paths if path is not None and os.path.isfile(path)]
+
+
+def _begun(videos: Iterable[Path]) -> list[Path]:
+    """Those that show something."""
+    return [video for video in videos if os.path.isfile(video) and os.path.getsize(video)]
 
 
 def _describe(

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import random
 import shutil
 import subprocess
@@ -95,6 +96,25 @@ def test_an_accident_costs_the_chunk_in_work_and_the_video_has_all_others(
     assert numpy.array_equal(crash_run.pictures(video), whole[: short[1]])
     assert before.items() <= crash_run.saved_files(output).items()
     assert list(output.rglob("*.mp4")) == [video]
+
+
+def test_a_video_whose_first_chunk_was_not_saved_is_replaced_too(output, undisturbed, monkeypatch):
+    replace = os.replace
+
+    def no_chunk(source, target):
+        if str(target).endswith(".safetensors"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Chunk 1 of 5 could not be"):
+        patch.setattr(os, "replace", no_chunk)
+        crash_run.stream(output, chunks=CHUNKS)
+    (partial,) = crash_run.unfinished_videos(output)
+    assert crash_run.chunks_in(partial, undisturbed[1]) == 1
+    _, video = crash_run.stream(output, chunks=CHUNKS)
+    assert list(output.rglob("*.mp4")) == [video]
+    (rollout,) = output.glob("relax_forcing/*")
+    assert len(list(rollout.glob("*.safetensors"))) == CHUNKS
 
 
 def test_memory_that_runs_out_once_while_decoding_changes_nothing(output, undisturbed, short):

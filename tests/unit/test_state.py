@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from relax_memory import atomic
-from relax_memory.archive import clean_up, find_rollout, open_rollout, saved_rollouts
+from relax_memory.archive import clean_up, ended_empty, find_rollout, open_rollout, saved_rollouts
 from relax_memory.saved_chunk import SavedChunk, chunk_keys
 from relax_memory.state import DESCRIPTION, Description, SavedRollout
 from relax_memory.trace import ChunkTrace
@@ -249,6 +249,17 @@ def test_a_rollout_without_a_chunk_leaves_nothing(tmp_path):
         saved.describe(description())
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+def test_what_ended_without_a_chunk_is_found_by_what_it_was_made_from(tmp_path):
+    made_from = description().made_from
+    with open_rollout(tmp_path, KEYS, lambda: True) as ended:
+        ended.describe(description())
+        assert ended_empty(tmp_path, made_from) == []  # in use
+    rollout(tmp_path, 1)
+    (found,) = ended_empty(tmp_path, made_from)
+    assert found.folder == ended.folder
+    assert ended_empty(tmp_path, {"seed": "b"}) == []
 
 
 def test_what_another_writer_holds_is_copied(tmp_path):
