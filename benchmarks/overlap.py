@@ -91,8 +91,8 @@ class Work:
 
     def _decode(self) -> torch.Tensor:
         live = self._live(beside=False)
-        for chunk, latents in self._chunks:
-            live.append(chunk, latents)
+        for _, latents in self._chunks:
+            live.append(latents)
         live.finish()
         return self._latents
 

@@ -98,7 +98,7 @@ class Video:
         self._traces.append(trace)
         self._rows = rows
         if self._live is not None:
-            self._live.append(chunk, latents)
+            self._live.append(frames)
         if save_to is not None:
             save_to.save(kept, trace, rows)
         if self._on_chunk is not None:
@@ -142,7 +142,7 @@ def _sample(
     guider.inner_set_conds({name: cond for name, cond in conditionings.items() if cond is not None})
     guider.set_cfg(request.cfg)
     given = video.latents[:, :, : plan.prefix_frames] if plan.prefix_frames else None
-    sampler = RolloutSampler(plan, prefix=given, on_chunk=finish)
+    sampler = RolloutSampler(plan, prefix=given, on_chunk=finish, whole_previews=progress.animated)
     shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
     empty = torch.zeros(shape)
     guider.sample(

@@ -18,7 +18,6 @@ from comfy import model_management
 from PIL import Image
 from torch import Tensor
 
-from ..plan import Chunk
 from ..stream import BackgroundWriter, to_bytes
 from ..video import VideoWriter
 from .output import remove_superseded
@@ -70,7 +69,6 @@ class LiveVideo:
         beside: bool | None = None,
     ) -> None:
         like = torch.empty(request.latent_shape, device="meta")
-        self._frames = request.latent_frames
         self._decoder = VideoDecoder(vae, like, beside=[request.model])
         scale = vae.spacial_compression_decode()
         height, width = (scale * size for size in request.latent_size)
@@ -83,10 +81,10 @@ class LiveVideo:
         self._files = BackgroundWriter(files, depth=1) if beside else files
         self.picture = files.picture
 
-    def append(self, chunk: Chunk, latents: Tensor) -> None:
-        """Decode the next chunk `[B, C, n, h, w]`; what reaches beyond the video's end is cut."""
+    def append(self, latents: Tensor) -> None:
+        """Decode the next latents `[B, C, t, h, w]`, which must not change until the end."""
         self._decoder.load()
-        self._files.append(latents[:, :, : self._frames - chunk.first_frame])
+        self._files.append(latents)
 
     def finish(self) -> list[Path]:
         """Turn what was written into ordinary MP4 files."""

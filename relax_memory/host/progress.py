@@ -32,21 +32,23 @@ class Progress:
         self._picture = picture or (lambda: None)
         self._first: tuple[int, float] | None = None  # steps done and clock at the first report
 
+    @property
+    def animated(self) -> bool:
+        """Whether previews need the whole planned video; others show the first frame they get."""
+        return not isinstance(self._previewer, (*STILL_PREVIEWERS, type(None)))
+
     def __call__(self, step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
-        """`x0` is the whole planned video `[1, C, T, H, W]`; `step` counts over all chunks."""
+        """`x0` is what to show, `[1, C, T, H, W]`; `step` counts over all chunks."""
         done = step + 1
-        self._bar.update_absolute(done, total_steps, self._preview(step // self._steps, x0))
+        self._bar.update_absolute(done, total_steps, self._preview(x0))
         self._tell(done, total_steps)
 
-    def _preview(self, chunk: int, x0: Tensor) -> tuple | None:
+    def _preview(self, x0: Tensor) -> tuple | None:
         picture = self._picture()
         if picture is not None:
             return "JPEG", picture, None
         if self._previewer is None:
             return None
-        if isinstance(self._previewer, STILL_PREVIEWERS):
-            # They show the first frame they get; others animate the whole video.
-            x0 = x0[:, :, self._plan.chunk(self._first_chunk + chunk).first_frame :]
         return self._previewer.decode_latent_to_preview_image("JPEG", x0)
 
     def _tell(self, done: int, total: int) -> None:

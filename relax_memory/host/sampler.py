@@ -71,7 +71,9 @@ class MemorySampler(ChunkedSampler):
 class RolloutSampler(MemorySampler):
     """Runs a whole plan on one chunk's worth of the host's memory and hands out finished chunks.
 
-    The host sees one chunk `[B, C, n, H, W]`; what it returns for it has no meaning.
+    The host sees one chunk `[B, C, n, H, W]`; what it returns for it has no meaning. Its callback
+    gets the running chunk of the first sample, or with `whole_previews` that chunk in its place in
+    a video of the full planned length, as animated previewers expect.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class RolloutSampler(MemorySampler):
         *,
         prefix: Tensor | None,
         on_chunk: Callable[[Chunk, Tensor, Run], None],
+        whole_previews: bool = False,
     ) -> None:
         super().__init__(plan.chunk_frames)
         self._plan = plan
         self._prefix = prefix
         self._on_chunk = on_chunk
+        self._whole_previews = whole_previews
 
     def plan(self, policy: Policy | None, frames: int) -> Plan:
         return self._plan
@@ -116,7 +120,8 @@ class RolloutSampler(MemorySampler):
     def _previews(
         self, callback: Callback | None, source: FrameNoise, like: Tensor, *, steps: int
     ) -> OnStep:
-        """Show the first sample at the full planned length, as animated previewers expect."""
+        if not self._whole_previews:
+            return _report(callback, None, self._plan, steps=steps)
         shape = (1, like.shape[1], self._plan.total_frames, *like.shape[3:])
         small = 4 * torch.Size(shape).numel() <= PREVIEW_BYTES_ON_DEVICE
         video = torch.zeros(shape, device=like.device if small else "cpu")
@@ -143,15 +148,17 @@ def _check_input(
     check_latent(noise)
 
 
-def _report(callback: Callback | None, video: Tensor, plan: Plan, *, steps: int) -> OnStep:
-    """Tell the host of each step: counted over all generated chunks, shown in the whole video."""
+def _report(callback: Callback | None, video: Tensor | None, plan: Plan, *, steps: int) -> OnStep:
+    """Tell the host of each step, counted over all generated chunks; `video` shows what is done."""
     first = plan.chunk_of(plan.prefix_frames)
     total = (plan.chunk_count - first) * steps
 
     def on_step(chunk: Chunk, step: int, x: Tensor, x0: Tensor) -> None:
         if callback is not None:
-            _put(video, chunk, x0[: len(video)])
-            callback((chunk.index - first) * steps + step, video, x, total)
+            if video is not None:
+                _put(video, chunk, x0[: len(video)])
+            shown = x0[:1] if video is None else video
+            callback((chunk.index - first) * steps + step, shown, x, total)
 
     return on_step
 

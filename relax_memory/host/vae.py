@@ -30,7 +30,7 @@ class VideoDecoder:
     """Decodes one rollout as it grows, on the host's terms: device, dtype, loading, interrupts.
 
     When memory runs out the decoder starts over with its cache in host memory, and the pictures
-    stay the same. For that it keeps the latents it was given, in host memory.
+    stay the same. For that it keeps what it was given, no copy of it if that is in host memory.
 
     Args:
         vae: the host's VAE object.

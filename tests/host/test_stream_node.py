@@ -2,12 +2,14 @@
 
 import copy
 import dataclasses
+import gc
 import threading
 from pathlib import Path
 
 import comfy.model_management
 import crash_run
 import folder_paths
+import latent_preview
 import numpy
 import pytest
 import tiny
@@ -146,6 +148,43 @@ def test_a_vae_on_another_device_decodes_while_the_next_chunk_is_sampled():
     undisturbed, expected, _ = stream(autosave=False)
     assert torch.equal(latents["samples"], expected["samples"])
     assert numpy.array_equal(pictures_of(videos), pictures_of(undisturbed))
+
+
+def test_the_latents_are_held_once():
+    """By the video, its decoder and the previews together, whatever the length."""
+    held = []
+
+    def latents_held(*_):
+        found = (t for t in gc.get_objects() if type(t) is torch.Tensor and t.ndim == 5)
+        storages = (t.untyped_storage() for t in found if t.shape[1::2] == (16, 4))
+        held.append(sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
+
+    decoder = tiny_vae.vae().first_stage_model.decoder
+    hook = decoder.conv1.register_forward_pre_hook(latents_held)
+    try:
+        _, latents, _ = stream(length=237, steps=1, autosave=False)
+    finally:
+        hook.remove()
+    assert max(held) < 1.5 * latents["samples"].nbytes
+
+
+class Animated(latent_preview.LatentPreviewer):
+    def __init__(self):
+        self.frames = set()
+
+    def decode_latent_to_preview_image(self, preview_format, x0):
+        self.frames.add(x0.shape[2])
+
+
+class Still(Animated, latent_preview.Latent2RGBPreviewer):
+    pass
+
+
+@pytest.mark.parametrize(("previewer", "frames"), [(Animated(), 9), (Still(), 3)])
+def test_only_animated_previewers_get_the_whole_video(previewer, frames, monkeypatch):
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: previewer)
+    sample(autosave=False)
+    assert previewer.frames == {frames}
 
 
 # --- what earlier runs have left ------------------------------------------------------------------
