@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -228,6 +229,7 @@ def result(name: str, shape: Shape, figures: dict) -> dict:
     """Figures and all that is needed to know what they were measured on."""
     return {
         "benchmark": name,
+        "date": date.today().isoformat(),
         "device": device_name(),
         "torch": torch.__version__,
         "host": host_version,

@@ -7,12 +7,13 @@ that stands still, or one that forgets.
 
 import math
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from scipy import ndimage
 from torch import Tensor
 
-from .world import COLOURS, FRAMES_PER_SECOND, GROUNDS, RADII, SPEEDS, Scene, ground
+from .world import COLOURS, FRAMES_PER_SECOND, GROUNDS, RADII, SPEEDS, Scene, Thing, ground
 
 NEAR = 0.33  # a pixel further than this from every colour, in RGB from 0 to 1, shows the ground
 SMALLEST_PIXELS = 24  # smaller spots are edges, not things
@@ -20,23 +21,35 @@ HIDDEN_FRAMES = 24  # how long a thing may stay behind another
 RIGHT_COLOUR = 0.2  # a larger colour error is another colour
 TOUCHING = 2.2 * RADII[1]  # pixels between two middles that may overlap
 STEP_FRAMES = 2  # video frames over which a displacement is taken
-ROUNDNESS = {"circle": 0.82, "square": 0.52, "triangle": 0.0}  # at least
+THREEFOLD, FOURFOLD = 0.12, 0.11  # at least, of a triangle and of a square; a true one has over 0.4
+OUTLINE = 3  # pixels around a spot that may still be a part of its thing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """One thing of the prompt in one video frame.
+    """One thing of the prompt as one video frame shows it.
 
-    `place` is None where nothing of its colour is seen. `apart` says that no other thing is near,
-    so that `shape` and `colour_error` (distance in RGB) tell something.
+    `place` is its middle, `colour` its mean in RGB. `apart` says that no other thing is near, so
+    that the symmetries, which tell its shape, are its own.
     """
 
-    place: tuple[float, float] | None
-    pixels: int
-    shape: str | None
-    colour_error: float
+    place: tuple[float, float]
+    colour: tuple[float, ...]
+    threefold: float
+    fourfold: float
     apart: bool
     pieces: int
+
+
+Track = list[Sight | None]  # a thing from frame to frame; None where its colour is not seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a thing looks in a stretch of a video: its mean colour in RGB, its usual shape."""
+
+    colour: tuple[float, ...]
+    shape: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +57,9 @@ class Report:
     """Figures of one stretch of a video, means over its frames and things; NaN: never to be seen.
 
     `main_right` is the share of frames that show the main thing, the first of the prompt, in its
-    colour and shape; `colour_error` a distance in RGB from 0 to 1; `shape_error` and the artefacts
-    are shares of frames; `pixels_per_second` is tracked displacement, `motion_ratio` that over the
-    speed wanted.
+    colour, and 0 if its usual shape is another; `colour_error` a distance in RGB from 0 to 1;
+    `shape_error` the share of things whose usual shape is another; `pixels_per_second` tracked
+    displacement, `motion_ratio` that over the speed wanted; the artefacts are shares of frames.
     """
 
     main_right: float
@@ -58,11 +71,18 @@ class Report:
     lost: float
     split: float
     invented: float
+    looks: tuple[Look | None, ...]  # of every thing that is seen apart
 
     @property
     def follows_prompt(self) -> bool:
         """Whether the main thing is mostly there, in the right colour and shape."""
         return self.main_right > 0.5
+
+    def changed(self, before: "Report") -> tuple[float, float]:
+        """How the things look unlike before: distance in RGB, and share of changed shapes."""
+        pairs = [p for p in zip(before.looks, self.looks, strict=True) if None not in p]
+        colour = _mean([math.dist(old.colour, new.colour) for old, new in pairs])
+        return colour, _mean([old.shape != new.shape for old, new in pairs])
 
 
 def measure(video: Tensor, scene: Scene, *, speed: float | None = None) -> Report:
@@ -73,47 +93,40 @@ def measure(video: Tensor, scene: Scene, *, speed: float | None = None) -> Repor
             prompt's word stands for where it is not known.
     """
     tracks, invented = look(video, scene)
-    seen = [sight for track in tracks for sight in track if sight.apart]
+    things = scene.things
+    looks = [_usual([sight for sight in track if sight and sight.apart]) for track in tracks]
+    seen = [(s, t) for track, t in zip(tracks, things, strict=True) for s in track if s and s.apart]
     steps = [step for track in tracks for step in _steps(track)]
-    wanted = speed or sum(SPEEDS[scene.speed]) / 2
     moved = _mean(steps) / STEP_FRAMES
-    main = scene.things[0].shape
+    wanted = speed or sum(SPEEDS[scene.speed]) / 2
     return Report(
-        main_right=_mean(
-            [sight.shape == main and sight.colour_error < RIGHT_COLOUR for sight in tracks[0]]
-        ),
-        colour_error=_mean([sight.colour_error for sight in seen]),
-        shape_error=_mean(
-            [
-                sight.shape != thing.shape
-                for track, thing in zip(tracks, scene.things, strict=True)
-                for sight in track
-                if sight.apart
-            ]
-        ),
+        main_right=_right(tracks[0], things[0]),
+        colour_error=_mean([_colour_error(sight, thing) for sight, thing in seen]),
+        shape_error=_mean([u.shape != t.shape for u, t in zip(looks, things, strict=True) if u]),
         ground_error=_ground_error(video, scene),
         pixels_per_second=moved * FRAMES_PER_SECOND,
         motion_ratio=moved / wanted,
         lost=_mean([lost for track in tracks for lost in _lost(track, alone=len(tracks) == 1)]),
-        split=_mean([sight.pieces > 1 for sight in seen]),
+        split=_mean([sight.pieces > 1 for sight, _ in seen]),
         invented=_mean(invented),
+        looks=tuple(looks),
     )
 
 
-def look(video: Tensor, scene: Scene) -> tuple[list[list[Sight]], list[bool]]:
+def look(video: Tensor, scene: Scene) -> tuple[list[Track], list[bool]]:
     """The track of every thing, and for every frame whether it shows a colour nobody asked for."""
-    tracks: list[list[Sight]] = [[] for _ in scene.things]
+    tracks: list[Track] = [[] for _ in scene.things]
     invented = []
+    wanted = {thing.colour for thing in scene.things}
+    field = ground(scene).permute(1, 2, 0).numpy()
     for frame in video.permute(0, 2, 3, 1).float().cpu().numpy():
         spots = {colour: _spots(mask) for colour, mask in _masks(frame).items()}
-        places = [_middle(spots[thing.colour]) for thing in scene.things]
-        for track, thing, place in zip(tracks, scene.things, places, strict=True):
-            before = place or (track[-1].place if track else None)
-            others = [p for t, p in zip(scene.things, places, strict=True) if t is not thing]
-            near = any(_distance(before, other) < TOUCHING for other in others)
-            track.append(_sight(frame, thing.colour, spots[thing.colour], place, apart=not near))
-        asked = {thing.colour for thing in scene.things}
-        invented.append(any(spots[colour] for colour in COLOURS if colour not in asked))
+        middles = [_middle(spots[thing.colour]) for thing in scene.things]
+        for track, thing, middle in zip(tracks, scene.things, middles, strict=True):
+            others = [other for other in middles if other not in (None, middle)]
+            apart = middle is not None and all(math.dist(middle, o) >= TOUCHING for o in others)
+            track.append(middle and _sight(frame, field, thing.colour, spots, apart=apart))
+        invented.append(any(spots[colour] for colour in COLOURS if colour not in wanted))
     return tracks, invented
 
 
@@ -140,54 +153,82 @@ def _middle(spots: list[np.ndarray]) -> tuple[float, float] | None:
     return x, y
 
 
-def _distance(a: tuple[float, float] | None, b: tuple[float, float] | None) -> float:
-    return math.inf if a is None or b is None else math.dist(a, b)
-
-
 def _sight(
     frame: np.ndarray,
+    field: np.ndarray,
     colour: str,
-    spots: list[np.ndarray],
-    place: tuple[float, float] | None,
+    spots: dict[str, list[np.ndarray]],
     *,
     apart: bool,
 ) -> Sight:
-    if place is None:
-        nothing = {"place": None, "pixels": 0, "shape": None, "colour_error": 0.0, "pieces": 0}
-        return Sight(**nothing, apart=False)
-    core = ndimage.binary_erosion(spots[0], iterations=2)
-    shown = frame[core if core.any() else spots[0]].mean(0)
+    largest = spots[colour][0]
+    core = ndimage.binary_erosion(largest, iterations=2)
+    around = ndimage.binary_dilation(largest, iterations=OUTLINE)
+    for other in spots.keys() - {colour}:
+        for spot in spots[other]:
+            around &= ~spot
+    whole = np.array(COLOURS[colour]) - field
+    weights = around * (((frame - field) * whole).sum(-1) / (whole**2).sum(-1)).clip(0, 1)
     return Sight(
-        place=place,
-        pixels=int(spots[0].sum()),
-        shape=_shape(spots[0], place),
-        colour_error=float(np.linalg.norm(shown - np.array(COLOURS[colour]))),
+        place=_middle(spots[colour]),
+        colour=tuple(frame[core if core.any() else largest].mean(0).tolist()),
+        threefold=_symmetry(weights, 3),
+        fourfold=_symmetry(weights, 4),
         apart=apart,
-        pieces=len(spots),
+        pieces=len(spots[colour]),
     )
 
 
-def _shape(spot: np.ndarray, place: tuple[float, float]) -> str:
-    """By how much of the circle around it a spot fills."""
-    y, x = np.nonzero(spot)
-    radius = np.hypot(x - place[0], y - place[1]).max() + 0.5
-    filled = spot.sum() / (math.pi * radius**2)
-    return next(shape for shape, least in ROUNDNESS.items() if filled >= least)
+def _symmetry(weights: np.ndarray, order: int) -> float:
+    """How much of the `order`-th moment around the middle does not cancel: 0 for a circle.
+
+    A power of a complex number is a harmonic function, so a blur leaves its sum as it is: a soft
+    picture has nearly the symmetries of a sharp one.
+    """
+    row, column = ndimage.center_of_mass(weights)
+    y, x = np.indices(weights.shape)
+    z = (x - column) + 1j * (y - row)
+    return float(abs((weights * z**order).sum()) / (weights * abs(z) ** order).sum())
 
 
-def _steps(track: list[Sight]) -> list[float]:
+def _usual(sights: list[Sight]) -> Look | None:
+    if not sights:
+        return None
+    if median(sight.threefold for sight in sights) > THREEFOLD:
+        shape = "triangle"
+    else:
+        fourfold = median(sight.fourfold for sight in sights)
+        shape = "square" if fourfold > FOURFOLD else "circle"
+    colour = np.mean([sight.colour for sight in sights], axis=0)
+    return Look(colour=tuple(colour.tolist()), shape=shape)
+
+
+def _right(track: Track, thing: Thing) -> float:
+    """Share of frames that show a thing in its colour, if its shape is right."""
+    seen = [sight for sight in track if sight]
+    usual = _usual([sight for sight in seen if sight.apart] or seen)
+    if usual is None or usual.shape != thing.shape:
+        return 0.0
+    return _mean([s is not None and _colour_error(s, thing) < RIGHT_COLOUR for s in track])
+
+
+def _colour_error(sight: Sight, thing: Thing) -> float:
+    return math.dist(sight.colour, COLOURS[thing.colour])
+
+
+def _steps(track: Track) -> list[float]:
     """Displacements over `STEP_FRAMES` of a thing that is seen whole, in pixels."""
     pairs = zip(track, track[STEP_FRAMES:], strict=False)
-    return [_distance(a.place, b.place) for a, b in pairs if a.apart and b.apart]
+    return [math.dist(a.place, b.place) for a, b in pairs if a and b and a.apart and b.apart]
 
 
-def _lost(track: list[Sight], *, alone: bool) -> list[bool]:
+def _lost(track: Track, *, alone: bool) -> list[bool]:
     """For every frame whether the thing is missing for longer than another could hide it."""
-    if alone or not any(sight.place for sight in track):
-        return [not sight.place for sight in track]
+    if alone or not any(track):
+        return [sight is None for sight in track]
     missing, lost = 0, []
     for sight in track:
-        missing = 0 if sight.place else missing + 1
+        missing = 0 if sight else missing + 1
         lost.append(missing > HIDDEN_FRAMES)
     return lost
 

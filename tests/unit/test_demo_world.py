@@ -112,6 +112,22 @@ def test_a_drifting_colour_is_an_error_that_grows():
     assert 0 < first.colour_error < last.colour_error / 3
 
 
+def test_a_thing_that_looks_as_before_has_not_changed():
+    first, later = measure(truth(scene())[:16], scene()), measure(truth(scene())[-16:], scene())
+    colour, shape = later.changed(first)
+    assert colour < 1e-3
+    assert shape == 0
+
+
+def test_a_change_of_colour_and_of_shape_is_one_against_before():
+    circle, square = scene().things
+    swapped = scene(things=(replace(circle, shape="triangle"), square))
+    paler = truth(swapped).lerp(torch.tensor(1.0), 0.1)
+    colour, shape = measure(paler, scene()).changed(measure(truth(scene()), scene()))
+    assert colour == pytest.approx(0.12, abs=0.02)  # a tenth of the way from red, blue to white
+    assert shape == 0.5
+
+
 def test_a_swapped_thing_has_the_wrong_shape():
     circle, square = scene().things
     swapped = scene(things=(replace(circle, shape="triangle"), square))

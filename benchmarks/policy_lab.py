@@ -1,0 +1,229 @@
+"""How memory policies behave over a minute of the small world: identity, drift, motion, artefacts.
+
+The same prompts and noise go through every policy with the bundled models, and what is seen at
+moments from the first second to the last is measured against what the prompts asked for. It is a
+toy world: nothing here says how real videos look. Last line: JSON; `--save` also draws a plot.
+"""
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Iterable
+
+import common
+import torch
+from common import CHUNK_FRAMES, RESULTS, Shape
+from PIL import Image, ImageDraw, ImageFont
+
+from demo.bundle import MODEL, SHIFT, load_vae
+from demo.clips import SHARDS, scenes
+from demo.measure import Report, measure
+from demo.text import TOKENS, embed, tokens
+from demo.world import FRAMES_PER_SECOND, SIZE, Scene, random_scene
+from relax_memory.host.attention import with_memory
+from relax_memory.host.checkpoint import load_checkpoint
+from relax_memory.host.generate import generate
+from relax_memory.host.request import Request
+from relax_memory.plan import Plan
+from relax_memory.policies import Policy, RelaxedMemory, WindowMemory
+
+PAPER = "relaxed (paper)"
+POLICIES: dict[str, Policy] = {
+    "everything": WindowMemory(window_frames=0),
+    "window of 21": WindowMemory(window_frames=18),
+    "sink and window": WindowMemory(sink_frames=2, window_frames=16),
+    PAPER: RelaxedMemory(),
+    "relaxed, absolute": RelaxedMemory(rope="absolute"),
+    "no sink": RelaxedMemory(sink_frames=0),
+    "no history": RelaxedMemory(history_frames=0),
+    "no tail": RelaxedMemory(tail_frames=0),
+    "more sink": RelaxedMemory(sink_frames=6),
+    "more tail": RelaxedMemory(tail_frames=4),
+    "candidates near the tail": RelaxedMemory(reservoir_frames=18),
+    "weight 0": RelaxedMemory(redundancy_weight=0.0),
+    "weight 8": RelaxedMemory(redundancy_weight=8.0),
+}
+SHAPE = Shape(
+    dim=256, ffn_dim=512, layers=4, width=SIZE, height=SIZE, text_tokens=TOKENS, dtype="float32"
+)
+VIDEO_SECONDS = 60
+LOOK_SECONDS = (1, 10, 20, 30, 40, 50, 58)  # where a stretch that is measured begins
+LOOK_FRAMES, WARM_UP_FRAMES = 7, 2  # latent frames of a stretch, and decoded before it
+DRIFTING = ("main_right", "colour_error", "motion_ratio")  # whose slope over time is given
+BATCH = 16  # videos that are sampled together
+FIGURES = tuple(name for name, field in Report.__dataclass_fields__.items() if field.type is float)
+COLUMNS = {
+    "main_right": "main thing right",
+    "colour_error": "colour error",
+    "shape_error": "shape error",
+    "colour_changed": "colour change",
+    "motion_ratio": "motion",
+    "lost": "lost",
+    "split": "split",
+    "invented": "invented",
+    "colour_error_per_second": "colour drift",
+}
+CONFIDENCE = 1.96  # deviations of a mean, for 95 %
+
+
+def pairs(count: int) -> list[Scene]:
+    """Scenes whose prompts the model has not been trained on."""
+    known = {scene.prompt for shard in range(SHARDS) for scene, _ in scenes(shard)}
+    rng, found = random.Random("policy lab"), []
+    while len(found) < count:
+        scene = random_scene(rng)
+        if scene.prompt not in known:
+            found.append(scene)
+    return found
+
+
+def rollout(model, policy: Policy, scenes: list[Scene], length: int, seed: int):
+    """Latents `[B, 16, T, h, w]` of one video for every scene, and the seconds of every chunk."""
+    text = torch.stack([embed(tokens(scene.prompt)) for scene in scenes])
+    request = Request(
+        model=with_memory(model, policy),
+        positive=[[text, {}]],
+        width=SIZE,
+        height=SIZE,
+        length=length,
+        seed=seed,
+        batch_size=len(scenes),
+    )
+    latents, trace = generate(request)
+    return latents, [chunk.seconds for chunk in trace.chunks]
+
+
+def looks(vae, latents: torch.Tensor, scenes: list[Scene], seconds: Iterable[int]) -> list[list]:
+    """A report for every moment and scene."""
+    reports = []
+    for second in seconds:
+        first = max(0, second * FRAMES_PER_SECOND // 4 - WARM_UP_FRAMES)
+        stretch = latents[:, :, first : first + WARM_UP_FRAMES + LOOK_FRAMES]
+        videos = vae.decode(stretch).movedim(-1, 2)[:, -4 * LOOK_FRAMES :]
+        reports.append([measure(v, scene) for v, scene in zip(videos, scenes, strict=True)])
+    return reports
+
+
+def summary(reports: list[list[Report]], seconds: list[int]) -> dict:
+    """Mean and half-width of the 95 % interval of every figure at every moment, and its drift."""
+    lines = {
+        name: [interval(getattr(report, name) for report in moment) for moment in reports]
+        for name in (*FIGURES, "follows_prompt")
+    }
+    changes = [
+        [report.changed(first) for first, report in zip(reports[0], moment, strict=True)]
+        for moment in reports
+    ]
+    lines["colour_changed"] = [interval(colour for colour, _ in moment) for moment in changes]
+    lines["shape_changed"] = [interval(shape for _, shape in moment) for moment in changes]
+    videos = list(zip(*reports, strict=True))
+    for name in DRIFTING:
+        slopes = [slope(seconds, [getattr(report, name) for report in video]) for video in videos]
+        lines[f"{name}_per_second"] = interval(slopes)
+    return lines
+
+
+def interval(figures: Iterable[float | None]) -> list[float | None]:
+    """Mean and half-width of its 95 % interval; None where too little was seen."""
+    known = [figure for figure in figures if figure is not None and not math.isnan(figure)]
+    if len(known) < 2:
+        return [None, None]
+    half = CONFIDENCE * statistics.stdev(known) / math.sqrt(len(known))
+    return [round(statistics.fmean(known), 4), round(half, 4)]
+
+
+def slope(seconds: list[int], figures: list[float]) -> float | None:
+    """Least squares, of the moments where there is something to see."""
+    known = [(s, f) for s, f in zip(seconds, figures, strict=True) if not math.isnan(f)]
+    if len({s for s, _ in known}) < 2:
+        return None
+    return statistics.linear_regression(*zip(*known, strict=True)).slope
+
+
+def held_frames(policy: Policy, frames: int) -> int:
+    """The most past frames whose keys and values are kept."""
+    return Plan(policy, total_frames=frames, chunk_frames=CHUNK_FRAMES).peak_frames(0)
+
+
+def table(figures: dict[str, dict]) -> str:
+    """The end of the videos, in Markdown."""
+    rows = ["| memory | " + " | ".join(COLUMNS.values()) + " | held | a chunk |"]
+    rows.append("|---" * (len(COLUMNS) + 3) + "|")
+    for name, line in figures.items():
+        ends = [line[column] for column in COLUMNS]
+        ends = [end[-1] if isinstance(end[-1], list) else end for end in ends]
+        shown = ["-" if mean is None else f"{mean:.3f} ± {half:.3f}" for mean, half in ends]
+        cost = f"{line['held_bytes'] / 1e6:.1f} MB | {1000 * line['seconds_per_chunk']:.0f} ms"
+        rows.append(f"| {name} | {' | '.join(shown)} | {cost} |")
+    return "\n".join(rows)
+
+
+def plot(figures: dict[str, dict]) -> Image.Image:
+    """Motion against identity at the end, a cross of intervals each: the two are never one."""
+    width, height, margin = 1500, 900, 110
+    page = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=22)
+    ends = {
+        name: ([end or 0.0 for end in line["motion_ratio"][-1]], line["main_right"][-1])
+        for name, line in figures.items()
+    }
+    fastest = max(1.0, *(mean + half for (mean, half), _ in ends.values()))
+
+    def place(motion: float, right: float) -> tuple[float, float]:
+        x = margin + (width - 3 * margin) * motion / fastest
+        return x, height - margin - (height - 2 * margin) * right
+
+    pen.rectangle((*place(0, 1), *place(fastest, 0)), outline=(190, 190, 190))
+    for name, ((motion, dx), (right, dy)) in ends.items():
+        colour = "crimson" if name == PAPER else "steelblue"
+        pen.line((*place(motion - dx, right), *place(motion + dx, right)), fill=colour, width=2)
+        pen.line((*place(motion, right - dy), *place(motion, right + dy)), fill=colour, width=2)
+        x, y = place(motion, right)
+        pen.ellipse((x - 8, y - 8, x + 8, y + 8), fill=colour)
+        pen.text((x + 14, y - 28), name, fill="black", font=font)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        x, y = place(share, 0)
+        pen.text((x, y + 12), f"{share:g}", fill="dimgray", font=font, anchor="mt")
+        x, y = place(0, share)
+        pen.text((x - 12, y), f"{share:g}", fill="dimgray", font=font, anchor="rm")
+    pen.text((margin, height - 50), "motion at the end, of what the prompt asks", "black", font)
+    pen.text((margin, 40), "main thing in its colour and shape at the end", "black", font)
+    return page
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = common.arguments(__doc__)
+    parser.add_argument("--pairs", type=int, default=32, help="prompts, each with its own noise")
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
+    parser.add_argument("--seconds", type=int, default=VIDEO_SECONDS, help="length of the videos")
+    options = parser.parse_args()
+    length = FRAMES_PER_SECOND * options.seconds - 3
+    seconds = [second for second in LOOK_SECONDS if second < options.seconds]
+    model, vae = load_checkpoint(str(MODEL), shift=SHIFT), load_vae()
+    scenes, figures = pairs(options.pairs), {}
+    for name in options.policies:
+        policy, began = POLICIES[name], time.monotonic()
+        reports, chunk_seconds = [[] for _ in seconds], []
+        for first in range(0, len(scenes), BATCH):
+            batch = scenes[first : first + BATCH]
+            latents, taken = rollout(model, policy, batch, length, seed=first)
+            chunk_seconds += [each / len(batch) for each in taken]
+            for moment, seen in zip(reports, looks(vae, latents, batch, seconds), strict=True):
+                moment += seen
+        figures[name] = summary(reports, seconds) | {
+            "seconds_per_chunk": common.median(chunk_seconds),
+            "held_bytes": SHAPE.frame_bytes * held_frames(policy, (length - 1) // 4 + 1),
+        }
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+    print(table(figures))
+    outcome = {"pairs": len(scenes), "seconds": seconds, "policies": figures}
+    common.finish(common.result("policy_lab", SHAPE, outcome), save=options.save)
+    if options.save:
+        plot(figures).save(RESULTS / "policy_lab.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
