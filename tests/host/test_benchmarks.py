@@ -6,7 +6,7 @@ import sys
 
 from conftest import ROOT
 
-GROUND = {"benchmark", "device", "torch", "host", "attention", "commit", "shape", "figures"}
+GROUND = {"benchmark", "date", "device", "torch", "host", "attention", "commit", "shape", "figures"}
 
 
 def bench(name: str, *arguments: str, timeout: int = 240) -> dict:
