@@ -13,7 +13,7 @@ from .text import embed, tokens, unknown_words
 
 FOLDER = Path(__file__).parent / "models"
 MODEL, VAE = FOLDER / "model.safetensors", FOLDER / "vae.safetensors"
-SHIFT = 3.0  # of the noise levels at which the model was trained
+SHIFT = 1.0  # the model was trained at noise levels that are spread evenly
 KEY = "small_world"
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,13 @@
 Flow matching on whole clips at once (`demo/causal.py`), with the memory of a random policy, so that
 the model knows short and long memories. Half of the time the past that it reads is not the true one
 but what the model itself makes of it, so that its own errors do not carry it away in a long rollout
-(the idea of Resampling Forcing, arXiv 2512.15702). `python run.py train model`
+(the idea of Resampling Forcing, arXiv 2512.15702).
+
+Where things begin is not in the text, and the best answer to a question with many answers is their
+mean, which is nothing at all: few steps would not find one. So the noise that a first chunk starts
+from is coupled with the clip: the mean of every channel tells where a thing is and where it goes,
+while the noise as a whole stays what it was, independent and normally distributed.
+`python run.py train model`
 """
 
 import argparse
@@ -29,13 +35,12 @@ from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(4500,), learning_rate=1e-3, block_rate=2e-3)
+SCHEDULE = Schedule(cycles=(4200,), learning_rate=1e-3, block_rate=2e-3)
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
 SIZE = (8, 8)  # of the latents
-SIGMA_SHIFT = 3.0  # how noise levels are spread
-PURE_NOISE = 0.15  # how often a chunk starts from noise alone, as every rollout does
+PURE_NOISE = 0.25  # how often a chunk starts from noise alone, as every rollout does
 OWN_PAST = 0.5  # how often the past is the model's own
 OWN_PAST_FROM_STEP = 500
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
@@ -66,8 +71,7 @@ def _relaxed(past: int, sink: int, history: int, tail: int, rng: random.Random) 
 
 def random_sigmas(generator: torch.Generator) -> Tensor:
     """A noise level for every chunk of every clip, `[B, chunks]`."""
-    even = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator)
-    sigmas = SIGMA_SHIFT * even / (1 + (SIGMA_SHIFT - 1) * even)
+    sigmas = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator)
     pure = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator) < PURE_NOISE
     return sigmas.masked_fill(pure, 1.0).to(DEVICE)
 
@@ -76,6 +80,16 @@ def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
     """`sigmas` is `[B, chunks]`."""
     level = sigmas.repeat_interleave(CHUNK_FRAMES, dim=1)[:, None, :, None, None]
     return torch.lerp(latents, noise, level)
+
+
+def coupled(noise: Tensor, sigmas: Tensor, beginnings: Tensor) -> Tensor:
+    """Noise whose channel means tell the beginning of clips whose first chunk is noise alone."""
+    first = noise[:, :, :CHUNK_FRAMES]
+    mean = first.mean((2, 3, 4))
+    wanted = beginnings / first[0, 0].numel() ** 0.5
+    tells = ~beginnings.isnan() & (sigmas[:, :1] == 1)
+    change = (wanted - mean).where(tells, 0.0)
+    return torch.cat([first + change[:, :, None, None, None], noise[:, :, CHUNK_FRAMES:]], dim=2)
 
 
 class Trainer:
@@ -90,7 +104,7 @@ class Trainer:
     def loss_of(self, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(f"model {step}")
         generator = torch.Generator().manual_seed(step)
-        truth, texts = self._clips.choose(rng, BATCH_CLIPS, step)
+        truth, texts, beginnings = self._clips.choose(rng, BATCH_CLIPS, step)
         numbers = [tokens(shortened(text, rng)) for text in texts]
         text = torch.stack([embed(n) for n in numbers]).to(DEVICE)
         memory = random_memory(rng)
@@ -98,12 +112,17 @@ class Trainer:
         def drawn() -> Tensor:
             return torch.randn(truth.shape, generator=generator).to(DEVICE)
 
+        def start() -> tuple[Tensor, Tensor]:
+            """Noise and its levels."""
+            noise, sigmas = drawn(), random_sigmas(generator)
+            return coupled(noise, sigmas, beginnings), sigmas
+
         with torch.autocast(DEVICE.type, torch.bfloat16):
             past = truth
             if step >= OWN_PAST_FROM_STEP and rng.random() < OWN_PAST:
-                past = self._imagine(truth, drawn(), random_sigmas(generator), text, memory)
+                past = self._imagine(truth, *start(), text, memory)
             past = torch.lerp(past, drawn(), rng.uniform(0, CONTEXT_NOISE))
-            noise, sigmas = drawn(), random_sigmas(generator)
+            noise, sigmas = start()
             flow = self._clip(past, with_noise(truth, sigmas, noise), sigmas, text, memory)
         errors = (flow.float() - (noise - truth)).square().mean((1, 3, 4))
         first, later = errors[:, :CHUNK_FRAMES].mean(), errors[:, CHUNK_FRAMES:].mean()
