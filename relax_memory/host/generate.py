@@ -76,7 +76,7 @@ class Video:
             self.latents[:, :, : request.prefix_frames] = request.prefix
         self.finished_frames = 0
         self._on_chunk = on_chunk
-        self._live = live
+        self.live = live
         self._fps = request.fps
         self._traces: list[ChunkTrace] = []
         self._rows: tuple[str, ...] = ()
@@ -97,8 +97,8 @@ class Video:
         self.finished_frames = chunk.first_frame + chunk.length_frames
         self._traces.append(trace)
         self._rows = rows
-        if self._live is not None:
-            self._live.append(frames)
+        if self.live is not None:
+            self.live.append(frames)
         if save_to is not None:
             save_to.save(kept, trace, rows)
         if self._on_chunk is not None:
@@ -136,6 +136,9 @@ def _sample(
     def finish(chunk: Chunk, latents: Tensor, run: Run) -> None:
         if chunk.first_frame >= video.finished_frames:
             video.put(chunk, latents, run.traces[-1], run.rows, save_to=saved)
+            displaced = video.live is not None and video.live.displaces_model
+            if displaced and plan.has_chunk(chunk.index + 1):
+                run.load_model(latents)
 
     conditionings = {"positive": request.positive, "negative": request.negative}
     guider = comfy.samplers.CFGGuider(model)

@@ -2,6 +2,7 @@
 
 Each chunk is decoded and on disk, playable, before it is saved and before the next chunk begins;
 where the VAE runs on another device than the model, it is decoded beside the next chunk instead.
+On one device, VAE and model take turns: `displaces_model` tells when the model may have had to go.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class LiveVideo:
         beside: bool | None = None,
     ) -> None:
         like = torch.empty(request.latent_shape, device="meta")
-        self._decoder = VideoDecoder(vae, like, beside=[request.model])
+        self._decoder = VideoDecoder(vae, like)
         scale = vae.spacial_compression_decode()
         height, width = (scale * size for size in request.latent_size)
         writers = [open_writer(width, height) for _ in range(request.batch_size)]
@@ -79,11 +80,15 @@ class LiveVideo:
             beside = vae.device != request.model.load_device
         files = (_FilesBeside if beside else _Files)(writers, self._decoder, request.fps)
         self._files = BackgroundWriter(files, depth=1) if beside else files
+        self.displaces_model = not beside
+        self._loaded = False
         self.picture = files.picture
 
     def append(self, latents: Tensor) -> None:
         """Decode the next latents `[B, C, t, h, w]`, which must not change until the end."""
-        self._decoder.load()
+        if self.displaces_model or not self._loaded:
+            self._decoder.load()
+            self._loaded = True
         self._files.append(latents)
 
     def finish(self) -> list[Path]:

@@ -19,6 +19,7 @@ from .checks import check_latent
 
 KEY = "relax_forcing"
 STORAGE = "relax_forcing_storage"
+RESERVED_BYTES = "relax_forcing_reserved_bytes"
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
@@ -32,7 +33,8 @@ class ChunkedSampler(comfy.samplers.Sampler):
 def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory.
 
-    Where memory lies is decided at the start of each run and left in its `transformer_options`.
+    Where memory lies is decided at the start of each run and left in its `transformer_options`,
+    as are the bytes that are set aside beside the weights.
     """
 
     def outer_sample(
@@ -63,6 +65,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
             )
             check_budget(budget)
             options[STORAGE] = budget.storage
+            options[RESERVED_BYTES] = budget.device_bytes
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,

@@ -13,7 +13,7 @@ from ..rollout import rollout
 from ..storage import Storage
 from ..trace import ChunkTrace
 from .attention import attached, policy_of
-from .reserve import STORAGE
+from .reserve import RESERVED_BYTES, STORAGE
 from .session import SESSION, Session
 from .source import HostSource
 
@@ -40,7 +40,7 @@ class Run:
         model = self._guider.model_patcher
         options = self._extra_args["model_options"].setdefault("transformer_options", {})
         storage = options.get(STORAGE, Storage(device="gpu"))
-        session = Session(self._plan, storage, model.load_device)
+        self._session = session = Session(self._plan, storage, model.load_device)
 
         def denoise(chunk: Chunk, x: Tensor, sigma: Tensor) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
@@ -74,3 +74,22 @@ class Run:
             finally:
                 chunks.close()
                 del options[SESSION]
+
+    def load_model(self, like: Tensor) -> None:
+        """Bring the model back after another one was loaded to its device, as far as it fits there.
+
+        Leaves room for a chunk, and for what it remembers unless that is there already. For use
+        between two chunks.
+
+        Args:
+            like: latents of the rollout, `[B, C, t, H, W]`.
+        """
+        model, options = self._guider.model_patcher, self._extra_args["model_options"]
+        samples, channels, _, *size = like.shape
+        rows = samples * max(1, len(self._session.memories))
+        chunk_bytes = model.model.memory_required([rows, channels, self._plan.chunk_frames, *size])
+        reserved_bytes = options["transformer_options"].get(RESERVED_BYTES, 0)
+        comfy.model_management.load_models_gpu(
+            [model, *self._guider.loaded_models],
+            memory_required=max(chunk_bytes, reserved_bytes - self._session.bytes),
+        )

@@ -6,13 +6,12 @@ a few frames at a time and with memory reserved for those. Which VAEs can do it:
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import comfy.sd
 import torch
 from comfy import model_management
 from comfy.ldm.wan.vae import WanVAE
-from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taehv import TAEHV
 from comfy.utils import ProgressBar
 from torch import Tensor
@@ -35,15 +34,12 @@ class VideoDecoder:
     Args:
         vae: the host's VAE object.
         latents: a latent of the video, `[B, C, T, h, w]`; only its sizes matter.
-        beside: models that must stay loaded meanwhile.
 
     Raises:
         ValueError: a VAE that does not decode causally, or latents of another VAE.
     """
 
-    def __init__(
-        self, vae: comfy.sd.VAE, latents: Tensor, *, beside: Sequence[ModelPatcher] = ()
-    ) -> None:
+    def __init__(self, vae: comfy.sd.VAE, latents: Tensor) -> None:
         check_decodable(vae, latents)
         self._vae = vae
         self._kind = TaehvDecoder if isinstance(vae.first_stage_model, TAEHV) else WanDecoder
@@ -53,12 +49,11 @@ class VideoDecoder:
         samples, channels, _, height, width = latents.shape
         shape = (1, channels, ESTIMATE_FRAMES, height, width)
         self._needed_bytes = samples * vae.memory_used_decode(shape, vae.vae_dtype)
-        self._models = [vae.patcher, *beside]
         self._decoder = self._kind(vae.first_stage_model, spill=False)
 
     def load(self) -> None:
-        """Bring the VAE to its device; needed before `push` whenever other models ran meanwhile."""
-        model_management.load_models_gpu(self._models, memory_required=self._needed_bytes)
+        """Bring the VAE to its device; needed before `push` whenever other models ran there."""
+        model_management.load_models_gpu([self._vae.patcher], memory_required=self._needed_bytes)
 
     def push(self, latents: Tensor) -> Iterator[Tensor]:
         """Decode the next latents `[B, C, t, h, w]` to images `[B, F, H, W, 3]` in 0..1.

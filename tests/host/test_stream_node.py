@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import gc
 import threading
 from pathlib import Path
@@ -185,6 +186,65 @@ def test_only_animated_previewers_get_the_whole_video(previewer, frames, monkeyp
     monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: previewer)
     sample(autosave=False)
     assert previewer.frames == {frames}
+
+
+GPU, CPU = torch.device("cpu", 0), torch.device("cpu")
+
+
+def full_gpu(model, vae, monkeypatch) -> None:
+    """The CPU under another name as a GPU with room for the model, or for the VAE at work."""
+    room = model.model_size() + 2**20
+    patch = functools.partial(monkeypatch.setattr, comfy.model_management)
+
+    def free(device=None, torch_free_too=False):
+        loaded = comfy.model_management.current_loaded_models
+        left = room - sum(m.model_loaded_memory() for m in loaded if m.device == GPU)
+        return (left, 0) if torch_free_too else left
+
+    patch("get_free_memory", free)
+    patch("is_device_cpu", lambda device: device == CPU)
+    patch("vram_state", comfy.model_management.VRAMState.NORMAL_VRAM)
+    patch("minimum_inference_memory", lambda: 0)
+    patch("extra_reserved_memory", lambda: 0)
+    patch("current_loaded_models", [])
+    monkeypatch.setattr(model, "load_device", GPU)
+    monkeypatch.setattr(model.model, "memory_required", lambda *_, **__: 2**10)
+    monkeypatch.setattr(vae, "memory_used_decode", lambda *_: room - vae.patcher.model_size())
+
+
+@pytest.mark.parametrize("device", [GPU, CPU], ids=["on the GPU", "elsewhere"])
+def test_decoding_leaves_the_model_as_it_was_loaded(device, monkeypatch):
+    expected, _ = sample(autosave=False, length=45)
+    model, vae = tiny.remembering(), copy.copy(tiny_vae.vae())
+    network, decoder = model.model.diffusion_model, vae.first_stage_model.decoder
+    monkeypatch.setattr(vae, "device", device)
+    monkeypatch.setattr(vae.patcher, "load_device", device)
+    full_gpu(model, vae, monkeypatch)
+    sampling, decoding, loads = [], [], []
+    load = comfy.model_management.load_models_gpu
+
+    def count(models, **kwargs):
+        loads.append(vae.patcher in models)
+        load(models, **kwargs)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", count)
+    hooks = [
+        network.register_forward_pre_hook(lambda *_: sampling.append(model.loaded_size())),
+        decoder.conv1.register_forward_pre_hook(lambda *_: decoding.append(model.loaded_size())),
+    ]
+    try:
+        _, latents, _ = stream(model=model, vae=vae, autosave=False, length=45)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.detach()
+    assert torch.equal(latents["samples"], expected["samples"])
+    assert len(set(sampling)) == 1
+    assert sampling[0] > 0.9 * model.model_size()
+    if device == GPU:
+        assert max(decoding) < 0.5 * model.model_size()
+    else:
+        assert sum(loads) == 1
 
 
 # --- what earlier runs have left ------------------------------------------------------------------
