@@ -241,7 +241,7 @@ def wait_until_ready(process, url, log_path):
 def demo(arguments):
     python, host = prepare()
     install_pack()
-    weights = [python, str(ROOT / "demo/small_weights.py"), str(DATA)]
+    weights = [python, str(ROOT / "tests/small_weights.py"), str(DATA)]
     step("write the small weights", weights, env=dict(os.environ, PYTHONPATH=str(host)))
     print("Starting ComfyUI.")
     with running_host(python, host, arguments) as url:

@@ -192,7 +192,7 @@ def note_binary(job: Job, data: bytes) -> None:
 
 def write_models(folder: Path) -> None:
     """Small models under the names that the shared workflows have, and the pack."""
-    script = ROOT / "demo" / "small_weights.py"
+    script = ROOT / "tests" / "small_weights.py"
     environment = os.environ | {"PYTHONPATH": str(HOST)}
     subprocess.run([sys.executable, script, folder], env=environment, check=True)
     models = folder / "models"

@@ -1,9 +1,8 @@
 """Writes small weights in the Wan 2.1 format, from a fixed seed, into the host's model folders.
 
-The demo needs something to run until trained small models are bundled: these make a video of moving
-colours, not pictures. Everything is loaded by the host's ordinary loaders. No text encoder is small
-enough to fit Wan's text width of 4096, so the conditioning is stored as the host's training nodes
-store it. Run with the host first on the path: `python demo/small_weights.py DATA_FOLDER`.
+They stand for the files that shared workflows name, and are loaded by the host's ordinary loaders.
+No text encoder is small enough to fit Wan's text width of 4096, so the conditioning is stored as
+the host's training nodes store it. Run with the host first on the path, the folder as argument.
 """
 
 import json
