@@ -19,6 +19,7 @@ from .atomic import checksum, write_whole
 from .trace import ChunkTrace
 
 FORMAT = 1
+UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 FILE_NAME = re.compile(r"(\d{6})-([0-9a-f]{16})\.safetensors")
 
 
@@ -75,7 +76,7 @@ class SavedChunk:
             raise ValueError(f"{path} is damaged: its content does not fit its checksum.")
         try:
             chunk = cls._parse(data)
-        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except UNUSABLE as error:
             raise ValueError(f"{path} holds no chunk that can be used ({error}).") from error
         if chunk.trace.index != int(index):
             raise ValueError(f"{path} is out of place: it holds chunk {chunk.trace.index}.")

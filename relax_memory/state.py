@@ -8,8 +8,9 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import get_origin
 
 import filelock
 import torch
@@ -29,7 +30,8 @@ logger = logging.getLogger(__name__)
 class Description:
     """What a rollout is to become. Nothing but lists and cleaning up depend on it.
 
-    `made_from` holds a fingerprint of each thing that the rollout depends on, by its name.
+    `made_from` holds a fingerprint of each thing that the rollout depends on, by its name. Raises
+    TypeError for what is no number or no dictionary, as in a file of another program.
     """
 
     planned_chunks: int
@@ -38,6 +40,12 @@ class Description:
     settings: dict[str, object]
     made_from: dict[str, str]
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, get_origin(field.type) or field.type):
+                raise TypeError(f"{field.name} is {value!r}")
 
 
 class SavedRollout:

@@ -150,7 +150,8 @@ def _keys(made_from: dict[str, str], plan: Plan) -> list[str]:
 def _left_behind(rollouts: Iterable[SavedRollout]) -> list[Path]:
     """The unfinished videos that rollouts name, as far as they are in the output folder."""
     descriptions = [rollout.description for rollout in rollouts]
-    names = [name for d in descriptions if d is not None for name in d.settings.get(VIDEOS, [])]
+    lists = [d.settings.get(VIDEOS) for d in descriptions if d is not None]
+    names = [name for names in lists if isinstance(names, list) for name in names]
     paths = dict.fromkeys(map(path_in_output, names))
     return [path for path in paths if path is not None and os.path.isfile(path)]
 

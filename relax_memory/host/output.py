@@ -85,9 +85,10 @@ def name_in_output(path: Path) -> str:
 
 def path_in_output(name: object) -> Path | None:
     """The file that `name_in_output` named; None for a name that it would not give."""
-    if not isinstance(name, str) or "\0" in name:
+    try:
+        path = (_output() / name).resolve()
+    except (TypeError, ValueError):  # no text, or characters that no name has
         return None
-    path = (_output() / name).resolve()
     return path if path.is_relative_to(_output()) and name_in_output(path) == name else None
 
 

@@ -303,6 +303,16 @@ def test_other_pictures_under_the_same_name_stay(output, monkeypatch):
     assert left.read_bytes() == content
 
 
+@pytest.mark.parametrize("names", [None, 3, {"video": 1}])
+def test_names_that_are_no_list_are_passed_over(output, monkeypatch, names):
+    left = stop_after(1, output, monkeypatch)
+    (rollout,) = map(SavedRollout, output.glob("relax_forcing/*"))
+    settings = rollout.description.settings | {"unfinished videos": names}
+    rollout.describe(dataclasses.replace(rollout.description, settings=settings))
+    stream(length=FOUR_CHUNKS)
+    assert unfinished(output) == left
+
+
 def test_a_name_that_leads_out_of_the_output_folder_is_not_followed(output, tmp_path, monkeypatch):
     (left,) = stop_after(1, output, monkeypatch)
     outside = tmp_path / "outside.partial.mp4"
@@ -310,7 +320,16 @@ def test_a_name_that_leads_out_of_the_output_folder_is_not_followed(output, tmp_
     inside = left.with_name("renamed.mp4")
     inside.write_bytes(left.read_bytes())
     names = ["../outside.partial.mp4", "video/../../outside.partial.mp4", str(outside), 3, None]
-    names += ["video/renamed.mp4", "", "\0", "x" * 5000, "video", "video/link.partial.mp4"]
+    names += [
+        "video/renamed.mp4",
+        "",
+        "\0",
+        "x" * 5000,
+        "video",
+        "video/link.partial.mp4",
+        [],
+        "\ud800",
+    ]
     left.with_name("link.partial.mp4").symlink_to(left)
     (rollout,) = map(SavedRollout, output.glob("relax_forcing/*"))
     settings = rollout.description.settings

@@ -130,6 +130,7 @@ FOREIGN = {
     "header of a list": struct.pack("<Q", 2) + b"[]",
     "other metadata": save(LATENTS, {"format": "pt"}),
     "no metadata": save(LATENTS),
+    "deep record": save(LATENTS, {"relax_forcing": "[" * 10**5}),
     "no record": save(LATENTS, {"relax_forcing": "[]"}),
     "other tensor": save({"video": LATENTS["latents"]}, record()),
     "other shape": save({"latents": torch.zeros(4, 4)}, record()),
@@ -312,6 +313,29 @@ def test_a_foreign_description_is_none(tmp_path, text):
     assert saved.description is None
     assert saved.label == f"{saved.name}  3 chunks"
     assert saved.matching(KEYS) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("planned_chunks", "6"),
+        ("planned_chunks", None),
+        ("width", 1.5),
+        ("settings", []),
+        ("made_from", "a"),
+        ("versions", None),
+    ],
+)
+def test_a_description_of_other_types_is_none_even_where_its_checksum_is_right(
+    tmp_path, name, value
+):
+    saved = rollout(tmp_path)
+    content = json.loads((saved.folder / DESCRIPTION).read_bytes())
+    content["rollout"]["description"][name] = value
+    content["checksum"] = atomic.checksum(json.dumps(content["rollout"], sort_keys=True).encode())
+    (saved.folder / DESCRIPTION).write_text(json.dumps(content))
+    assert saved.description is None
+    assert saved.label == f"{saved.name}  3 chunks"
 
 
 def test_the_list_names_the_newest_first_and_how_far_each_is(tmp_path):
