@@ -61,6 +61,7 @@ class VideoWriter:
         self._width, self._height = width, height
         self._metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
         self._fragments = 0
+        self._finished = False
         self.frames = 0
         self.path = path
         self.partial = path.with_suffix(PARTIAL)
@@ -105,14 +106,20 @@ class VideoWriter:
         except (OSError, av.FFmpegError) as error:
             logger.warning("%s stays in fragments, which play as well: %s", self.path, error)
             os.replace(self.partial, self.path)
+        self._finished = True
         for left_over in (whole, self.partial):
             with suppress(OSError):  # a player may hold it open
                 left_over.unlink(missing_ok=True)
         return self.path
 
     def abandon(self) -> Path | None:
-        """Stop here: what was appended stays as `partial`, which is returned if it has frames."""
+        """Stop here: what was appended stays as `partial`, which is returned if it has frames.
+
+        Does nothing once the video is finished.
+        """
         self._file.close()
+        if self._finished:
+            return None
         if self.frames:
             return self.partial
         self.partial.unlink(missing_ok=True)

@@ -73,7 +73,14 @@ class LiveVideo:
         self._decoder = VideoDecoder(vae, like)
         scale = vae.spacial_compression_decode()
         height, width = (scale * size for size in request.latent_size)
-        writers = [open_writer(width, height) for _ in range(request.batch_size)]
+        writers: list[VideoWriter] = []
+        try:
+            for _ in range(request.batch_size):
+                writers.append(open_writer(width, height))
+        except BaseException:
+            for writer in writers:
+                writer.abandon()
+            raise
         self.partials = [writer.partial for writer in writers]
         self.supersedes: list[Path] = []
         if beside is None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -28,18 +29,18 @@ def open_video(
     Raises:
         ValueError: a name outside the output folder, or one that the disk refuses.
     """
-    folder, name, counter = _place(filename_prefix, width, height)
-    while True:
-        path = folder / f"{name}_{counter:05}_.mp4"
-        try:
-            return VideoWriter(path, fps=fps, width=width, height=height, metadata=metadata)
-        except FileExistsError:
+    try:
+        folder, name, counter = _place(filename_prefix, width, height)
+        while True:
+            path = folder / f"{name}_{counter:05}_.mp4"
+            with suppress(FileExistsError):
+                return VideoWriter(path, fps=fps, width=width, height=height, metadata=metadata)
             counter += 1
-        except OSError as error:
-            raise ValueError(
-                f'filename_prefix is "{filename_prefix}", but {path} cannot be created '
-                f"({error.strerror}): use another name or make room for it."
-            ) from error
+    except OSError as error:
+        raise ValueError(
+            f'filename_prefix is "{filename_prefix}", but {error.filename} cannot be created '
+            f"({error.strerror}): use another name or make room for it."
+        ) from error
 
 
 def _place(filename_prefix: str, width: int, height: int) -> tuple[Path, str, int]:

@@ -292,9 +292,12 @@ def test_a_link_out_of_the_output_folder_is_refused(output, tmp_path):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_name_that_the_disk_refuses_is_said(output):
-    with pytest.raises(ValueError, match="cannot be created"):
-        decode(tiny_vae.latents(2), prefix="x" * 300)
+@pytest.mark.parametrize("prefix", ["x" * 300, "x" * 300 + "/y", "file/y", "file/y/z"])
+def test_a_name_that_the_disk_refuses_is_said(output, prefix):
+    output.mkdir()
+    (output / "file").touch()
+    with pytest.raises(ValueError, match=f'is "{prefix}", but .+ cannot be created'):
+        decode(tiny_vae.latents(2), prefix=prefix)
 
 
 @pytest.mark.parametrize("prefix", ["", ".", "video/", "a.b", "%width%x%height%", "Über video/ä"])

@@ -113,6 +113,23 @@ def test_an_interrupt_leaves_a_video_of_what_was_finished_and_the_rest_follows(o
     assert numpy.array_equal(seen, same[0][: len(seen)])
 
 
+def test_where_one_file_cannot_be_opened_no_other_stays(output, monkeypatch):
+    open_file, opened = open, []
+
+    def refuse_the_second(path, mode="r", *args, **kwargs):
+        if mode == "xb":
+            opened.append(path)
+            if len(opened) == 2:
+                raise OSError(28, "No space left on device", str(path))
+        return open_file(path, mode, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="No space left on device"):
+        patch.setattr("builtins.open", refuse_the_second)
+        stream(batch_size=2)
+    assert len(opened) == 2
+    assert not list(output.rglob("*.mp4"))
+
+
 def test_a_prefix_is_the_beginning_of_the_file():
     prefix = {"samples": torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(1))}
     videos, latents, _ = stream(prefix=prefix, autosave=False, length=25)

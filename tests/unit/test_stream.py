@@ -191,6 +191,14 @@ def test_nothing_appended_leaves_nothing(new):
     assert list(writer.path.parent.iterdir()) == []
 
 
+def test_what_is_finished_cannot_be_abandoned(new):
+    writer = new()
+    writer.append(pictures(0, 1))
+    path = writer.finish()
+    assert writer.abandon() is None
+    assert numbers(path) == [0]
+
+
 def test_wrong_sizes_and_rates_are_refused(tmp_path, new):
     with pytest.raises(ValueError, match="47x32"):
         VideoWriter(tmp_path / "b.mp4", fps=16, width=47, height=32)
