@@ -4,6 +4,7 @@ The queue between the two is short, so memory does not depend on the length of t
 neither VAEs nor file formats.
 """
 
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -36,7 +37,8 @@ class BackgroundWriter:
         """Queue `images`, uint8 `[F, H, W, 3]` on the CPU; waits while the queue is full."""
         while len(self._pending) >= self._depth:
             self._pending.popleft().result()
-        self._pending.append(self._thread.submit(self._writer.append, images))
+        in_context = contextvars.copy_context().run  # where hosts note which node is at work
+        self._pending.append(self._thread.submit(in_context, self._writer.append, images))
 
     def finish(self) -> Path:
         """Write what is queued and give the video its name; see `VideoWriter.finish`."""

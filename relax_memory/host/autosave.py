@@ -42,12 +42,14 @@ def archive_folder() -> Path:
 class Autosave:
     """The saved rollout of one request, for as long as it is held.
 
-    `left_behind` are the unfinished videos of earlier runs that are still there.
+    `saved_chunks` is how many of the request were there at the beginning. `left_behind` are the
+    unfinished videos of earlier runs that are still there.
     """
 
     def __init__(self, rollout: SavedRollout, keys: list[str], left_behind: list[Path]) -> None:
         self._rollout = rollout
         self._keys = ["", *keys]
+        self.saved_chunks = min(len(rollout.files), len(keys))
         self.left_behind = left_behind
 
     def chunks(self) -> Iterator[SavedChunk]:
@@ -114,9 +116,7 @@ def autosave(
             if saved_chunks >= len(keys):
                 clean_up(folder)
             else:
-                logger.info(
-                    "%d of %d chunks are saved: queue again to continue.", saved_chunks, len(keys)
-                )
+                _show(_ending(saved_chunks, len(keys), _begun(growing)))
 
 
 def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:
@@ -212,6 +212,14 @@ def _beginning(
                 f"{other.name}"
             )
     return ""
+
+
+def _ending(saved_chunks: int, planned_chunks: int, videos: list[Path]) -> str:
+    """What a run leaves that was stopped, in a sentence."""
+    text = f"{saved_chunks} of {planned_chunks} chunks are saved: queue again to continue"
+    if videos:
+        text += f". The video so far: {', '.join(map(name_in_output, videos))}"
+    return text
 
 
 def _show(text: str) -> None:

@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ..plan import Chunk, Plan
@@ -19,7 +20,7 @@ from .attention import policy_of
 from .autosave import Autosave, autosave
 from .live import LiveVideo
 from .notice import tell
-from .progress import Progress
+from .progress import Progress, as_preview
 from .request import LATENT_CHANNELS, Request
 from .run import Run
 from .sampler import RolloutSampler
@@ -50,10 +51,8 @@ def generate(
     with saving as saved:
         if saved and live:
             live.supersedes = saved.left_behind
-        for chunk in saved.chunks() if saved else ():
-            if live:
-                tell(f"Chunk {chunk.trace.index + 1} of {plan.chunk_count} is saved: decoding it")
-            video.put(plan.chunk(chunk.trace.index), chunk.latents, chunk.trace, chunk.rows)
+        if saved:
+            _take_over(saved, video, plan)
         if video.finished_frames < request.latent_frames:
             given_frames = max(request.prefix_frames, video.finished_frames)
             plan = _plan(request, model, given_frames)
@@ -111,6 +110,18 @@ class Video:
             t if t.history else replace(t, history=nothing, scores=nothing) for t in self._traces
         )
         return Trace(chunks=tuple(read), rows=self._rows, fps=self._fps)
+
+
+def _take_over(saved: Autosave, video: Video, plan: Plan) -> None:
+    """Put what is saved in place; a live video is decoded anew, which takes its time."""
+    bar = ProgressBar(saved.saved_chunks)
+    for chunk in saved.chunks():
+        done = chunk.trace.index + 1
+        if video.live:
+            tell(f"Chunk {done} of {plan.chunk_count} is saved: decoding it")
+        video.put(plan.chunk(chunk.trace.index), chunk.latents, chunk.trace, chunk.rows)
+        if video.live:
+            bar.update_absolute(done, preview=as_preview(video.live.picture()))
 
 
 def _plan(request: Request, model: ModelPatcher, given_frames: int) -> Plan:

@@ -45,10 +45,8 @@ class Progress:
 
     def _preview(self, x0: Tensor) -> tuple | None:
         picture = self._picture()
-        if picture is not None:
-            return "JPEG", picture, None
-        if self._previewer is None:
-            return None
+        if picture is not None or self._previewer is None:
+            return as_preview(picture)
         return self._previewer.decode_latent_to_preview_image("JPEG", x0)
 
     def _tell(self, done: int, total: int) -> None:
@@ -63,6 +61,11 @@ class Progress:
             left = (now - first) / (done - first_done) * (total - done)
             text += f", {duration(left)} left"
         tell(text)
+
+
+def as_preview(picture: Image.Image | None) -> tuple | None:
+    """A picture as the host's progress bar takes it."""
+    return None if picture is None else ("JPEG", picture, None)
 
 
 def duration(seconds: float) -> str:

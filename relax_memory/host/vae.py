@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..stream import to_bytes
 from .decoders import TaehvDecoder, WanDecoder
+from .notice import tell
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class VideoDecoder:
     def _start_over(self) -> Tensor:
         """Decode everything again, sparing the device's memory, and return the last images."""
         if not self._spill:
-            logger.warning("Out of memory while decoding: starting over with less of it.")
+            text = "Out of memory while decoding: starting over with less of it"
+            logger.warning("%s.", text)
+            tell(text)
             self._spill = True
             self._decoder = self._kind(self._vae.first_stage_model, spill=True)
             model_management.soft_empty_cache()

@@ -6,6 +6,7 @@ import functools
 import gc
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.model_management
 import crash_run
@@ -16,6 +17,10 @@ import pytest
 import tiny
 import tiny_vae
 import torch
+from comfy.cli_args import args
+from comfy_api.latest._io import Hidden, HiddenHolder
+from comfy_execution.utils import CurrentNodeContext
+from server import PromptServer
 
 from relax_memory.state import SavedRollout
 
@@ -203,6 +208,61 @@ def test_only_animated_previewers_get_the_whole_video(previewer, frames, monkeyp
     monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: previewer)
     sample(autosave=False)
     assert previewer.frames == {frames}
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the node that is being executed shows as text."""
+    texts = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: texts.append(text))
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    with CurrentNodeContext("prompt", "node"):
+        yield texts
+
+
+def test_a_stopped_stream_says_what_there_is_and_the_next_shows_it_again(output, monkeypatch, told):
+    (left,) = stop_after(2, output, monkeypatch)
+    assert told[-1] == (
+        "2 of 4 chunks are saved: queue again to continue. "
+        f"The video so far: {left.relative_to(output)}"
+    )
+    shown = []
+    monkeypatch.setattr(
+        "comfy.utils.PROGRESS_BAR_HOOK",
+        lambda value, total, preview, **_: shown.append((value, total, preview is not None)),
+    )
+    stream(length=FOUR_CHUNKS)
+    assert shown == [(1, 2, True), (2, 2, True), *((step, 4, True) for step in range(1, 5))]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"], ids=["in turn", "beside"])
+def test_it_says_when_decoding_starts_over(device, told):
+    vae = copy.copy(tiny_vae.vae())
+    vae.device = torch.device(device)
+    failed = []
+
+    def fail_once(*_):
+        if len(failed) < 2:
+            failed.append(len(failed))
+            if len(failed) == 2:
+                raise torch.OutOfMemoryError("no memory left")
+
+    hook = vae.first_stage_model.decoder.conv1.register_forward_pre_hook(fail_once)
+    try:
+        stream(vae=vae, autosave=False)
+    finally:
+        hook.remove()
+    assert told.count("Out of memory while decoding: starting over with less of it") == 1
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_the_workflow_is_in_the_file_unless_the_host_writes_none(disabled, monkeypatch):
+    hidden = {Hidden.prompt: {"7": {}}, Hidden.extra_pnginfo: {"workflow": {"nodes": [1]}}}
+    monkeypatch.setattr(args, "disable_metadata", disabled)
+    monkeypatch.setattr(tiny.pack()["RelaxForcingStream"], "hidden", HiddenHolder.from_dict(hidden))
+    metadata = stream(autosave=False, length=9)[0][0].get_components().metadata or {}
+    written = {name: metadata[name] for name in {"prompt", "workflow"} & metadata.keys()}
+    assert written == ({} if disabled else {"prompt": '{"7": {}}', "workflow": '{"nodes": [1]}'})
 
 
 GPU, CPU = torch.device("cpu", 0), torch.device("cpu")
