@@ -6,7 +6,10 @@ The server that forks these processes has the host imported; nothing else of it 
 import io
 import multiprocessing
 import os
+import random
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -21,6 +24,8 @@ import torch
 tiny.pack()  # before processes are forked, so that they have it
 
 CHUNKS = 12
+# How many chunks the runs that are killed get on by, in any order; together less than all.
+FURTHER = (0, 1, 1, 2, 2)
 SETTINGS = {"width": 48, "height": 32, "seed": 7, "steps": 4, "frames_per_chunk": 3}
 
 
@@ -64,6 +69,18 @@ def start(output: Path, result: Path, run=sample) -> multiprocessing.Process:
         process.start()
     sampling.wait(120)
     return process
+
+
+def wait(output: Path, chunks: int, seconds: float, running: Callable[[], bool]) -> None:
+    """Wait until so many more chunks are saved, and from then on up to so many seconds."""
+    count = saved_count(output) + chunks
+    while running() and saved_count(output) < count:
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, seconds))
+
+
+def saved_count(output: Path) -> int:
+    return len(list(output.glob("relax_forcing/*/*.safetensors")))
 
 
 def saved_files(output: Path) -> dict[str, tuple[int, bytes]]:

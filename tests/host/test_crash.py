@@ -32,14 +32,15 @@ def result_of(process, file):
 
 def test_killed_at_random_moments_it_goes_on_bit_for_bit(tmp_path, undisturbed):
     latents, seconds = undisturbed
-    for _ in range(KILLS):
+    for chunks in random.sample(crash_run.FURTHER, KILLS):
         before = crash_run.saved_files(tmp_path)
         process = crash_run.start(tmp_path, tmp_path / "result")
-        process.join(random.uniform(0, seconds))
+        crash_run.wait(tmp_path, chunks, seconds / crash_run.CHUNKS, process.is_alive)
         process.kill()
         process.join()
         assert before.items() <= crash_run.saved_files(tmp_path).items()
     before = crash_run.saved_files(tmp_path)
+    assert sum(crash_run.FURTHER) <= len(before) < crash_run.CHUNKS
     last = crash_run.start(tmp_path, tmp_path / "result")
     assert torch.equal(result_of(last, tmp_path / "result"), latents)
     after = crash_run.saved_files(tmp_path)

@@ -135,10 +135,12 @@ def test_memory_that_runs_out_once_while_decoding_changes_nothing(output, undist
 def test_killed_at_random_moments_every_saved_chunk_can_be_seen(output, undisturbed, tmp_path):
     latents, whole, seconds = undisturbed
     result = tmp_path / "result"
-    for _ in range(KILLS):
+    for chunks in random.sample(crash_run.FURTHER, KILLS):
         saved, videos = crash_run.saved_files(output), crash_run.unfinished_videos(output)
         process = crash_run.start(output, result, crash_run.stream)
-        process.join(random.uniform(0, seconds / KILLS))  # so that none is finished
+        again = 0 if chunks else len(saved) / 2  # what is saved is decoded again first
+        moment = (1 + again) * seconds / crash_run.CHUNKS
+        crash_run.wait(output, chunks, moment, process.is_alive)
         process.kill()
         process.join()
         after = crash_run.saved_files(output)
@@ -147,6 +149,7 @@ def test_killed_at_random_moments_every_saved_chunk_can_be_seen(output, undistur
         (seen,) = [crash_run.chunks_in(video, whole) for video in new] or [0]
         assert seen <= len(after) + 1  # killed after the newest was written and before it was saved
         assert len(after) in (len(saved), seen, seen - 1)
+    assert sum(crash_run.FURTHER) <= len(after) < crash_run.CHUNKS
     last = crash_run.start(output, result, crash_run.stream)
     last.join(120)
     assert last.exitcode == 0

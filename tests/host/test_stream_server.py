@@ -68,6 +68,8 @@ def test_every_stopped_stream_plays_and_the_next_has_the_whole_video(tmp_path):
         assert job.ending == "interrupted"
         interrupted = len(crash_run.saved_files(output))
         assert killed < interrupted < CHUNKS
+        (texts,) = job.of("RelaxForcingStream", "texts")
+        assert texts[-1].startswith(f"{interrupted} of {CHUNKS} chunks are saved: queue again")
         (partial,) = set(output.rglob("*.partial.mp4")) - {partial}
         after_interrupt = io.BytesIO(partial.read_bytes())
 
