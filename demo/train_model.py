@@ -35,14 +35,15 @@ from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(4200,), learning_rate=1e-3, block_rate=2e-3)
+SCHEDULE = Schedule(cycles=(4000,), learning_rate=1e-3, block_rate=2e-3)
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
 SIZE = (8, 8)  # of the latents
-PURE_NOISE = 0.25  # how often a chunk starts from noise alone, as every rollout does
+FIRST_CHUNK_WEIGHT = 4.0  # a rollout has one, and all that follows depends on it
+PURE_NOISE = (0.5, 0.25)  # how often a first and a later chunk is noise alone, as each is at first
 OWN_PAST = 0.5  # how often the past is the model's own
-OWN_PAST_FROM_STEP = 500
+OWN_PAST_FROM_STEP = 1500
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
 
 Memory = list[tuple[int, ...]]
@@ -72,7 +73,8 @@ def _relaxed(past: int, sink: int, history: int, tail: int, rng: random.Random) 
 def random_sigmas(generator: torch.Generator) -> Tensor:
     """A noise level for every chunk of every clip, `[B, chunks]`."""
     sigmas = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator)
-    pure = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator) < PURE_NOISE
+    often = torch.tensor([PURE_NOISE[0]] + [PURE_NOISE[1]] * (CHUNKS - 1))
+    pure = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator) < often
     return sigmas.masked_fill(pure, 1.0).to(DEVICE)
 
 
@@ -126,7 +128,8 @@ class Trainer:
             flow = self._clip(past, with_noise(truth, sigmas, noise), sigmas, text, memory)
         errors = (flow.float() - (noise - truth)).square().mean((1, 3, 4))
         first, later = errors[:, :CHUNK_FRAMES].mean(), errors[:, CHUNK_FRAMES:].mean()
-        return errors.mean(), {"first_chunk": first.item(), "later_chunks": later.item()}
+        loss = torch.lerp(later, first, FIRST_CHUNK_WEIGHT / (FIRST_CHUNK_WEIGHT + CHUNKS - 1))
+        return loss, {"first_chunk": first.item(), "later_chunks": later.item()}
 
     @torch.no_grad()
     def _imagine(
