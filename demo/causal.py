@@ -1,6 +1,6 @@
 """A Wan transformer over all chunks of a clip at once, as training a causal model needs it.
 
-Every chunk is there twice: clean, as later chunks remember it, and noisy, as it is denoised. Both
+Every chunk that is read is there twice: clean, as it is read, and noisy, as it is denoised. Both
 read the clean keys and values of the same past frames, at the times of hybrid RoPE, exactly as one
 chunk after the other does in a rollout. Uses the host's own layers; replaces self-attention only.
 """
@@ -63,12 +63,17 @@ class CausalClip:
             memory: for every chunk the past frames it reads, in attention order.
         """
         network = self._network
-        self._look_up(memory)
+        clean_chunks = -(
+            -(max(map(max, filter(None, memory)), default=-1) + 1) // self._chunk_frames
+        )
+        clean = clean[:, :, : clean_chunks * self._chunk_frames]
+        self._look_up(memory, clean_chunks)
         both = torch.cat([clean, noisy], dim=2)
         x = network.patch_embedding(both)
         grid = x.shape[2:]
         x = x.flatten(2).transpose(1, 2)
-        levels = torch.cat([torch.full_like(sigmas, CLEAN), 1000 * sigmas], dim=1)
+        none = torch.full_like(sigmas[:, :clean_chunks], CLEAN)
+        levels = torch.cat([none, 1000 * sigmas], dim=1)
         times = levels.repeat_interleave(self._chunk_frames, dim=1)
         e = network.time_embedding(sinusoidal_embedding_1d(network.freq_dim, times.flatten()).to(x))
         e = e.reshape(*times.shape, -1)
@@ -79,17 +84,14 @@ class CausalClip:
         flow = network.unpatchify(network.head(x, e), grid)
         return flow[:, :, clean.shape[2] :]
 
-    def _look_up(self, memory: Sequence[tuple[int, ...]]) -> None:
-        """Which of all frames, the noisy ones after the clean ones, each chunk reads at what time.
-
-        First all clean chunks, then all noisy ones.
-        """
+    def _look_up(self, memory: Sequence[tuple[int, ...]], clean_chunks: int) -> None:
+        """Which of all frames, the noisy ones after the clean ones, each chunk reads at what time."""
         own = range(self._chunk_frames)
         self._reads, self._read_times = [], []
-        for noisy in (0, len(memory) * self._chunk_frames):
-            for index, past in enumerate(memory):
-                first = index * self._chunk_frames
-                self._reads.append([*past, *(noisy + first + frame for frame in own)])
+        for chunks, begin in ((clean_chunks, 0), (len(memory), clean_chunks * len(own))):
+            for index, past in enumerate(memory[:chunks]):
+                first = index * len(own)
+                self._reads.append([*past, *(begin + first + frame for frame in own)])
                 self._read_times += [*memory_times(past, first, "hybrid"), *own]
         self._own_times = [*own] * len(self._reads)
 

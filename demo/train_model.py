@@ -8,8 +8,8 @@ but what the model itself makes of it, so that its own errors do not carry it aw
 Where things begin is not in the text, and the best answer to a question with many answers is their
 mean, which is nothing at all: few steps would not find one. So the noise that a first chunk starts
 from is coupled with the clip: the mean of every channel tells where a thing is and where it goes,
-while the noise as a whole stays what it was, independent and normally distributed.
-`python run.py train model`
+while the noise as a whole stays what it was, independent and normally distributed. To read it is
+learnt from many first chunks at once, before whole clips. `python run.py train model`
 """
 
 import argparse
@@ -35,7 +35,8 @@ from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(4000,), learning_rate=1e-3, block_rate=2e-3)
+SCHEDULE = Schedule(cycles=(3500,), learning_rate=1e-3, block_rate=2e-3)
+BEGINNING_STEPS, BEGINNINGS = 1200, 96  # steps with first chunks alone, and how many of them
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
@@ -43,7 +44,7 @@ SIZE = (8, 8)  # of the latents
 FIRST_CHUNK_WEIGHT = 4.0  # a rollout has one, and all that follows depends on it
 PURE_NOISE = (0.5, 0.25)  # how often a first and a later chunk is noise alone, as each is at first
 OWN_PAST = 0.5  # how often the past is the model's own
-OWN_PAST_FROM_STEP = 1500
+OWN_PAST_FROM_STEP = 1600
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
 
 Memory = list[tuple[int, ...]]
@@ -70,11 +71,11 @@ def _relaxed(past: int, sink: int, history: int, tail: int, rng: random.Random) 
     return (*range(sink), *middle, *range(past - tail, past))
 
 
-def random_sigmas(generator: torch.Generator) -> Tensor:
+def random_sigmas(count: int, chunks: int, generator: torch.Generator) -> Tensor:
     """A noise level for every chunk of every clip, `[B, chunks]`."""
-    sigmas = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator)
-    often = torch.tensor([PURE_NOISE[0]] + [PURE_NOISE[1]] * (CHUNKS - 1))
-    pure = torch.rand(BATCH_CLIPS, CHUNKS, generator=generator) < often
+    sigmas = torch.rand(count, chunks, generator=generator)
+    often = torch.tensor([PURE_NOISE[0]] + [PURE_NOISE[1]] * (chunks - 1))
+    pure = torch.rand(count, chunks, generator=generator) < often
     return sigmas.masked_fill(pure, 1.0).to(DEVICE)
 
 
@@ -106,17 +107,20 @@ class Trainer:
     def loss_of(self, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(f"model {step}")
         generator = torch.Generator().manual_seed(step)
-        truth, texts, beginnings = self._clips.choose(rng, BATCH_CLIPS, step)
+        whole = step >= BEGINNING_STEPS
+        count, chunks = (BATCH_CLIPS, CHUNKS) if whole else (BEGINNINGS, 1)
+        truth, texts, beginnings = self._clips.choose(rng, count, step)
+        truth = truth[:, :, : chunks * CHUNK_FRAMES]
         numbers = [tokens(shortened(text, rng)) for text in texts]
         text = torch.stack([embed(n) for n in numbers]).to(DEVICE)
-        memory = random_memory(rng)
+        memory = random_memory(rng)[:chunks]
 
         def drawn() -> Tensor:
             return torch.randn(truth.shape, generator=generator).to(DEVICE)
 
         def start() -> tuple[Tensor, Tensor]:
             """Noise and its levels."""
-            noise, sigmas = drawn(), random_sigmas(generator)
+            noise, sigmas = drawn(), random_sigmas(count, chunks, generator)
             return coupled(noise, sigmas, beginnings), sigmas
 
         with torch.autocast(DEVICE.type, torch.bfloat16):
@@ -128,6 +132,8 @@ class Trainer:
             flow = self._clip(past, with_noise(truth, sigmas, noise), sigmas, text, memory)
         errors = (flow.float() - (noise - truth)).square().mean((1, 3, 4))
         first, later = errors[:, :CHUNK_FRAMES].mean(), errors[:, CHUNK_FRAMES:].mean()
+        if not whole:
+            return first, {"first_chunk": first.item()}
         loss = torch.lerp(later, first, FIRST_CHUNK_WEIGHT / (FIRST_CHUNK_WEIGHT + CHUNKS - 1))
         return loss, {"first_chunk": first.item(), "later_chunks": later.item()}
 
