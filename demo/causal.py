@@ -63,9 +63,8 @@ class CausalClip:
             memory: for every chunk the past frames it reads, in attention order.
         """
         network = self._network
-        clean_chunks = -(
-            -(max(map(max, filter(None, memory)), default=-1) + 1) // self._chunk_frames
-        )
+        read = (frame for past in memory for frame in past)
+        clean_chunks = max(read, default=-1) // self._chunk_frames + 1
         clean = clean[:, :, : clean_chunks * self._chunk_frames]
         self._look_up(memory, clean_chunks)
         both = torch.cat([clean, noisy], dim=2)
@@ -85,7 +84,7 @@ class CausalClip:
         return flow[:, :, clean.shape[2] :]
 
     def _look_up(self, memory: Sequence[tuple[int, ...]], clean_chunks: int) -> None:
-        """Which of all frames, the noisy ones after the clean ones, each chunk reads at what time."""
+        """Which of all frames, first clean and then noisy ones, each chunk reads at what time."""
         own = range(self._chunk_frames)
         self._reads, self._read_times = [], []
         for chunks, begin in ((clean_chunks, 0), (len(memory), clean_chunks * len(own))):
