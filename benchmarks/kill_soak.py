@@ -26,6 +26,7 @@ import safetensors.torch
 SHAPE = common.Shape(
     dim=256, ffn_dim=512, layers=3, width=48, height=32, text_tokens=8, dtype="float32"
 )
+FINISHED = "live_?????_.mp4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def soak(folder: Path, kills: int, *, streams: bool) -> dict:
     done |= {"rollouts_with_other_latents": 0}
     if streams:
         expected.append(undisturbed(crash_run.stream, folder / "stream"))
-        done |= {"streams": 0, "partial_videos": 0, "saved_chunks_not_in_a_video": 0}
+        done |= {"streams": 0, "videos_of_killed_runs": 0, "saved_chunks_not_in_a_video": 0}
         done |= {"videos_with_other_pictures": 0, "partial_videos_left_at_the_end": 0}
     while done["kills"] < kills:
         output, wanted = folder / f"{done['rollouts']}", expected[done["rollouts"] % len(expected)]
@@ -83,7 +84,7 @@ def undisturbed(run: Callable, folder: Path) -> Expected:
 
 def run_once(output: Path, wanted: Expected, done: dict) -> None:
     """Continue the rollout in `output` until it is complete or the process is killed."""
-    before, videos = crash_run.saved_files(output), crash_run.unfinished_videos(output)
+    before, videos = crash_run.saved_files(output), videos_of(output)
     process = crash_run.start(output, output / "result", wanted.run)
     again = 0 if wanted.pictures is None else len(before) / crash_run.CHUNKS  # decoded first
     process.join(random.uniform(0, wanted.seconds * (1 + again) / 2))
@@ -98,16 +99,21 @@ def run_once(output: Path, wanted: Expected, done: dict) -> None:
     after = crash_run.saved_files(output)
     done["finished_chunks_lost_or_made_again"] += sum(before[f] != after.get(f) for f in before)
     if killed and wanted.pictures is not None:
-        new = crash_run.unfinished_videos(output) - videos
+        new = videos_of(output) - videos
         seen = sum(chunks_seen(video, wanted.pictures, done) for video in new)
-        done["partial_videos"] += len(new)
+        done["videos_of_killed_runs"] += len(new)
         if len(after) > len(before):
             done["saved_chunks_not_in_a_video"] += max(0, len(after) - seen)
 
 
-def chunks_seen(partial: Path, whole: numpy.ndarray, done: dict) -> int:
+def videos_of(output: Path) -> set[Path]:
+    """The growing ones, and one that was finished just before a kill."""
+    return crash_run.unfinished_videos(output) | set(output.rglob(FINISHED))
+
+
+def chunks_seen(video: Path, whole: numpy.ndarray, done: dict) -> int:
     try:
-        return crash_run.chunks_in(partial, whole)
+        return crash_run.chunks_in(video, whole)
     except AssertionError:
         done["videos_with_other_pictures"] += 1
         return 0
@@ -115,7 +121,7 @@ def chunks_seen(partial: Path, whole: numpy.ndarray, done: dict) -> int:
 
 def check_video(output: Path, pictures: numpy.ndarray, done: dict) -> None:
     """What a finished stream has left in `output`."""
-    videos = list(output.rglob("live_?????_.mp4"))
+    videos = list(output.rglob(FINISHED))
     same = [numpy.array_equal(crash_run.pictures(video), pictures) for video in videos]
     done["streams"] += 1
     done["videos_with_other_pictures"] += same.count(False) + (not same)
