@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .decode import RelaxForcingDecode
+from .demo_models import RelaxForcingDemoModels
 from .load_model import RelaxForcingLoadModel
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
 from .plan import RelaxForcingPlan
@@ -25,4 +26,5 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingDecode,
             RelaxForcingPlan,
             RelaxForcingTimeline,
+            RelaxForcingDemoModels,
         ]

@@ -82,3 +82,21 @@ def test_the_soak_reports_a_slope_for_everything_that_could_grow():
         assert run["open_handles"]["slope_per_100_chunks"] == 0
         assert run["tensor_bytes"]["last"] <= 1.02 * run["tensor_bytes"]["first"]
         assert run["seconds_per_chunk"]["median"] > 0
+
+
+def test_the_laboratory_has_every_figure_of_every_policy():
+    policies = ("everything", "relaxed (paper)", "no tail")
+    figures = bench("policy_lab", "--pairs", "2", "--seconds", "3", "--policies", *policies)
+    assert figures["seconds"] == [1]
+    assert figures["policies"].keys() == set(policies)
+    for line in figures["policies"].values():
+        assert {"main_right", "colour_changed", "motion_ratio", "lost", "split"} < line.keys()
+        assert line["seconds_per_chunk"] > 0 < line["held_bytes"]
+    held = [figures["policies"][name]["held_bytes"] for name in policies]
+    assert held[0] > held[1] >= held[2]
+
+
+def test_prompts_are_followed_from_the_first_second():
+    (figures,) = bench("prompts", "--prompts", "8", "--seconds", "4").values()
+    assert figures["of"] == 8
+    assert figures["right"] >= 1
