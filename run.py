@@ -241,8 +241,6 @@ def wait_until_ready(process, url, log_path):
 def demo(arguments):
     python, host = prepare()
     install_pack()
-    weights = [python, str(ROOT / "tests/small_weights.py"), str(DATA)]
-    step("write the small weights", weights, env=dict(os.environ, PYTHONPATH=str(host)))
     print("Starting ComfyUI.")
     with running_host(python, host, arguments) as url:
         client = [python, str(ROOT / "demo/play.py"), url, str(ROOT / "workflows/api/demo.json")]
@@ -298,7 +296,8 @@ def train(arguments):
 
 def run_script(what, pattern, arguments):
     """Run one script of this repository, named by the first argument, with the others."""
-    scripts = {path.stem.replace("train_", ""): path for path in sorted(ROOT.glob(pattern))}
+    paths = [path for path in sorted(ROOT.glob(pattern)) if "__main__" in path.read_text("utf-8")]
+    scripts = {path.stem.replace("train_", ""): path for path in paths}
     name = arguments[0] if arguments else None
     if name not in scripts:
         sys.exit("Name {}, one of: {}.".format(what, ", ".join(scripts)))
