@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,3 +93,19 @@ def test_every_stopped_stream_plays_and_the_next_has_the_whole_video(tmp_path):
             sizes.append(preview.size)
     assert sizes == sorted(sizes)  # a picture a second, as saved chunks are decoded
     assert (sizes[0], sizes[-1]) == ((WIDTH, HEIGHT), (4 * WIDTH, HEIGHT))
+
+
+def test_two_servers_on_one_output_folder_do_not_disturb_each_other(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    output = first / "output"
+    output.mkdir(parents=True)
+    second.mkdir()
+    (second / "output").symlink_to(output)
+    with live.Server(first) as one, live.Server(second) as two, ThreadPoolExecutor(2) as pool:
+        jobs = list(pool.map(lambda server: server.run(stream()), (one, two)))
+        assert [job.ending for job in jobs] == ["success"] * 2
+        mine, theirs = (shown(*pair) for pair in zip((one, two), jobs, strict=True))
+    assert mine.shape == (12 * CHUNKS - 3, HEIGHT, WIDTH, 3)
+    assert numpy.array_equal(mine, theirs)
+    assert len(list(output.rglob("*.mp4"))) == 2
+    assert len(list(output.glob("relax_forcing/*/"))) == 2  # at once: neither took up the other's
