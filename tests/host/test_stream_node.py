@@ -184,11 +184,13 @@ def test_the_latents_are_held_once():
 
     decoder = tiny_vae.vae().first_stage_model.decoder
     hook = decoder.conv1.register_forward_pre_hook(latents_held)
+    gc.collect()
+    latents_held()  # what other tests have left
     try:
         _, latents, _ = stream(length=237, steps=1, autosave=False)
     finally:
         hook.remove()
-    assert max(held) < 1.5 * latents["samples"].nbytes
+    assert max(held) - held[0] < 1.5 * latents["samples"].nbytes
 
 
 class Animated(latent_preview.LatentPreviewer):
