@@ -105,6 +105,20 @@ def looks(vae, latents: torch.Tensor, scenes: list[Scene], seconds: Iterable[int
     return reports
 
 
+def observe(
+    model, vae, policy: Policy, scenes: list[Scene], length: int, seconds: list[int]
+) -> tuple[list[list[Report]], list[float]]:
+    """Reports of every moment, one a scene, and the seconds of every chunk of one video."""
+    reports, chunk_seconds = [[] for _ in seconds], []
+    for first in range(0, len(scenes), BATCH):
+        batch = scenes[first : first + BATCH]
+        latents, taken = rollout(model, policy, batch, length, seed=first)
+        chunk_seconds += [each / len(batch) for each in taken]
+        for moment, seen in zip(reports, looks(vae, latents, batch, seconds), strict=True):
+            moment += seen
+    return reports, chunk_seconds
+
+
 def summary(reports: list[list[Report]], seconds: list[int]) -> dict:
     """Mean and half-width of the 95 % interval of every figure at every moment, and its drift."""
     lines = {
@@ -206,13 +220,7 @@ def main() -> None:
     scenes, figures = pairs(options.pairs), {}
     for name in options.policies:
         policy, began = POLICIES[name], time.monotonic()
-        reports, chunk_seconds = [[] for _ in seconds], []
-        for first in range(0, len(scenes), BATCH):
-            batch = scenes[first : first + BATCH]
-            latents, taken = rollout(model, policy, batch, length, seed=first)
-            chunk_seconds += [each / len(batch) for each in taken]
-            for moment, seen in zip(reports, looks(vae, latents, batch, seconds), strict=True):
-                moment += seen
+        reports, chunk_seconds = observe(model, vae, policy, scenes, length, seconds)
         figures[name] = summary(reports, seconds) | {
             "seconds_per_chunk": common.median(chunk_seconds),
             "held_bytes": SHAPE.frame_bytes * held_frames(policy, (length - 1) // 4 + 1),

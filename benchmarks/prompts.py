@@ -7,16 +7,14 @@ memory: is the main thing there in its colour and its shape? Last line: JSON.
 import common
 import torch
 from policy_lab import (
-    BATCH,
     LOOK_SECONDS,
     PAPER,
     POLICIES,
     SHAPE,
     VIDEO_SECONDS,
     interval,
-    looks,
+    observe,
     pairs,
-    rollout,
 )
 
 from demo.bundle import MODEL, SHIFT, load_vae
@@ -35,17 +33,13 @@ def main() -> None:
     length = FRAMES_PER_SECOND * options.seconds - 3
     moments = [second for second in MOMENTS if second < options.seconds]
     model, vae = load_checkpoint(str(MODEL), shift=SHIFT), load_vae()
-    scenes, right = pairs(options.prompts), {second: [] for second in moments}
-    for first in range(0, len(scenes), BATCH):
-        batch = scenes[first : first + BATCH]
-        latents, _ = rollout(model, POLICIES[PAPER], batch, length, seed=first)
-        for second, seen in zip(moments, looks(vae, latents, batch, moments), strict=True):
-            right[second] += [report.follows_prompt for report in seen]
-        print({second: f"{sum(r)} of {len(r)}" for second, r in right.items()}, flush=True)
-    figures = {
-        f"second {second}": {"right": sum(r), "of": len(r), "share": interval(map(float, r))}
-        for second, r in right.items()
-    }
+    scenes = pairs(options.prompts)
+    reports, _ = observe(model, vae, POLICIES[PAPER], scenes, length, moments)
+    figures = {}
+    for second, seen in zip(moments, reports, strict=True):
+        right = [report.follows_prompt for report in seen]
+        share = interval(map(float, right))
+        figures[f"second {second}"] = {"right": sum(right), "of": len(right), "share": share}
     common.finish(common.result("prompts", SHAPE, figures), save=options.save)
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.train_vae import FOLDER, LONGEST, VAE
+from demo.train_vae import FILE, LONGEST, VAE, as_pixels
 from demo.training import CHECKPOINTS, DEVICE
 from demo.world import RADII, SIZE, SPINS, Scene, draw, positions, random_scene
 
@@ -108,15 +108,14 @@ def _direction(angle: float, rng: random.Random) -> tuple[float, float]:
 @torch.no_grad()
 def write_shard(shard: int) -> None:
     vae = WanVAE(**VAE)
-    vae.load_state_dict({k: v.float() for k, v in load_file(FOLDER / "vae.safetensors").items()})
+    vae.load_state_dict({k: v.float() for k, v in load_file(FILE).items()})
     vae.to(DEVICE)
     latents = []
     drawn = scenes(shard)
     for start in range(0, SHARD_CLIPS, BATCH_CLIPS):
         batch = drawn[start : start + BATCH_CLIPS]
         videos = [draw(scene, first + torch.arange(VIDEO_FRAMES)) for scene, first in batch]
-        pixels = 2 * torch.stack(videos).movedim(2, 1).to(DEVICE) - 1
-        latents.append(Wan21().process_in(vae.encode(pixels)).half().cpu())
+        latents.append(Wan21().process_in(vae.encode(as_pixels(videos))).half().cpu())
     texts = [scene.prompt for scene, _ in drawn]
     path = shard_path(shard)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,12 @@ def clips(seed: str, count: int, video_frames: int) -> Tensor:
     rng = random.Random(seed)
     moments = torch.arange(video_frames)
     drawn = [draw(random_scene(rng), rng.randrange(LONGEST) + moments) for _ in range(count)]
-    return 2 * torch.stack(drawn).movedim(2, 1).to(DEVICE) - 1
+    return as_pixels(drawn)
+
+
+def as_pixels(frames: list[Tensor]) -> Tensor:
+    """What `draw` gives for several scenes as the VAE sees it, `[B, 3, T, H, W]` from -1 to 1."""
+    return 2 * torch.stack(frames).movedim(2, 1).to(DEVICE) - 1
 
 
 def encode(vae: WanVAE, video: Tensor) -> tuple[Tensor, Tensor]:
