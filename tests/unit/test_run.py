@@ -291,8 +291,9 @@ def test_lint_fails_the_test_command(root, monkeypatch):
 
 
 def test_an_unknown_benchmark_is_answered_with_the_known_ones(root):
-    write(root / "benchmarks/memory.py", "")
-    write(root / "benchmarks/gpu.py", "")
+    for name in ("memory", "gpu"):
+        write(root / f"benchmarks/{name}.py", 'if __name__ == "__main__":')
+    write(root / "benchmarks/common.py", "")
     assert "gpu, memory" in message(run.main, ["bench", "speed"])
     assert "gpu, memory" in message(run.main, ["bench"])
 
@@ -301,14 +302,17 @@ def test_a_benchmark_imports_the_host_before_the_pack(root, monkeypatch, capfd):
     write(root / "host/main.py", "")
     write(root / "host/nodes.py", "print('host nodes', end=' ')")
     write(root / "nodes/__init__.py", "print('pack nodes', end=' ')")
-    write(root / "benchmarks/it.py", "import nodes, sys\nprint(*sys.argv[1:])\nsys.exit(7)")
+    write(
+        root / "benchmarks/it.py",
+        "import nodes, sys  # __main__\nprint(*sys.argv[1:])\nsys.exit(7)",
+    )
     monkeypatch.setenv("COMFYUI_PATH", str(root / "host"))
     assert run.main(["bench", "it", "--frames", "9"]) == 7
     assert capfd.readouterr().out == "host nodes --frames 9\n"
 
 
 def test_what_can_be_trained_is_named_without_its_prefix(root):
-    write(root / "demo/train_vae.py", "")
+    write(root / "demo/train_vae.py", 'if __name__ == "__main__":')
     assert "one of: vae." in message(run.main, ["train"])
 
 
