@@ -72,6 +72,11 @@ class Job:
     previews: list[bytes] = field(default_factory=list)  # of all nodes
     outputs: dict[str, dict] = field(default_factory=dict)
 
+    @property
+    def sampled_steps(self) -> int:
+        """Of all samplers; saved chunks that are decoded again have no steps."""
+        return sum(", step " in text for texts in self.texts.values() for text in texts)
+
     def of(self, class_type: str, kind: str) -> list:
         """Progress, texts or outputs of every node of a class, in the order of the workflow."""
         found = getattr(self, kind)
@@ -160,10 +165,9 @@ class Server:
             async for message in messages:
                 if message.type == aiohttp.WSMsgType.BINARY:
                     note_binary(job, message.data)
-                    continue
-                if note_event(job, json.loads(message.data)):
+                elif note_event(job, json.loads(message.data)):
                     break
-                if interrupt and any(steps[-1][0] > TWO_CHUNKS for steps in job.progress.values()):
+                if interrupt and job.sampled_steps > TWO_CHUNKS:
                     await session.post("/interrupt")
                     interrupt = False
             async with session.get(f"/history/{answer['prompt_id']}") as reply:
