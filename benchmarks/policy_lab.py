@@ -68,12 +68,12 @@ CONFIDENCE = 1.96  # deviations of a mean, for 95 %
 
 
 def pairs(count: int) -> list[Scene]:
-    """Scenes whose prompts the model has not been trained on."""
+    """Scenes whose prompts are new to the model, half of one thing, half of two as in the world."""
     known = {scene.prompt for shard in range(SHARDS) for scene, _ in scenes(shard)}
     rng, found = random.Random("policy lab"), []
     while len(found) < count:
         scene = random_scene(rng)
-        if scene.prompt not in known:
+        if scene.prompt not in known and len(scene.things) == 1 + len(found) % 2:
             found.append(scene)
     return found
 

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from demo.train_vae import FILE, LONGEST, VAE, as_pixels
 from demo.training import CHECKPOINTS, DEVICE
-from demo.world import RADII, SIZE, SPINS, Scene, draw, positions, random_scene
+from demo.world import RADII, SIZE, SPEEDS, SWING, Scene, draw, positions, random_scene
 
 FRAMES = 21  # latent frames of a clip: 81 video frames, 5 seconds
 VIDEO_FRAMES = 4 * (FRAMES - 1) + 1
-SHARDS, SHARD_CLIPS = 24, 250
+SHARDS, SHARD_CLIPS = 16, 250
 FIRST_SHARDS = 4
-STEPS_A_SHARD = 150  # steps after which another shard takes part
+STEPS_A_SHARD = 400  # steps after which another shard takes part
 BATCH_CLIPS = 10
-FOLDS = {"circle": 1, "square": 4, "triangle": 3}  # turns after which a shape is the same, in one
+CELLS = 4  # rows and columns of cells of a frame, one of which a thing begins in
 
 
 class Clips:
@@ -36,18 +36,21 @@ class Clips:
     def __init__(self) -> None:
         self._latents: list[Tensor] = []
         self._texts: list[list[str]] = []
-        self._beginnings: list[Tensor] = []
+        self._beginnings: list[list[tuple[Tensor, Tensor]]] = []
 
-    def choose(self, rng: random.Random, count: int, step: int) -> tuple[Tensor, list[str], Tensor]:
-        """Latents `[count, 16, 21, 8, 8]` as models see them, a text and a `beginning` for each."""
+    def choose(
+        self, rng: random.Random, count: int, step: int
+    ) -> tuple[Tensor, list[str], Tensor, Tensor]:
+        """Latents `[count, 16, 21, 8, 8]` as models see them, a text and a `beginning` of each."""
         shards = min(SHARDS, FIRST_SHARDS + step // STEPS_A_SHARD)
         while len(self._latents) < shards:
             self._load(len(self._latents))
         chosen = [(rng.randrange(shards), rng.randrange(SHARD_CLIPS)) for _ in range(count)]
         latents = torch.stack([self._latents[shard][clip] for shard, clip in chosen])
-        beginnings = torch.stack([self._beginnings[shard][clip] for shard, clip in chosen])
+        beginnings = (self._beginnings[shard][clip] for shard, clip in chosen)
+        cells, numbers = (torch.stack(each).to(DEVICE) for each in zip(*beginnings, strict=True))
         texts = [self._texts[shard][clip] for shard, clip in chosen]
-        return latents.float().to(DEVICE), texts, beginnings.to(DEVICE)
+        return latents.float().to(DEVICE), texts, cells, numbers
 
     def _load(self, shard: int) -> None:
         path = shard_path(shard)
@@ -57,7 +60,7 @@ class Clips:
             self._latents.append(file.get_tensor("latents"))
             self._texts.append(json.loads(file.metadata()["texts"]))
         rng = random.Random(f"beginnings {shard}")
-        self._beginnings.append(torch.stack([beginning(*clip, rng) for clip in scenes(shard)]))
+        self._beginnings.append([beginning(*clip, rng) for clip in scenes(shard)])
 
 
 def shard_path(shard: int) -> Path:
@@ -70,38 +73,46 @@ def scenes(shard: int) -> list[tuple[Scene, int]]:
     return [(random_scene(rng), rng.randrange(LONGEST)) for _ in range(SHARD_CLIPS)]
 
 
-def beginning(scene: Scene, moment: int, rng: random.Random) -> Tensor:
-    """Where a clip's things begin and how they move, as 16 numbers; NaN for a thing not there.
+def beginning(scene: Scene, moment: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+    """Where a clip's things begin and how they move, as `coupled` wants it.
 
-    Eight for each of two things: place, heading, turn, radius, spin. Over all clips every number is
-    about normally distributed, and they are independent: directions have a random length.
+    Returns:
+        The cell `[2]` of each of two things among `CELLS` rows and columns, -1 for one not there,
+        and `[2, 7]` numbers: place in the cell, velocity, swing, radius. Over all clips cells are
+        about evenly and numbers normally distributed, and all of them are independent.
     """
-    numbers = torch.full((2, 8), math.nan)
+    cells, numbers = torch.full((2,), -1), torch.zeros(2, 7)
     here, next_ = positions(scene, torch.tensor([moment, moment + 1]))
-    for row, thing, place, after in zip(numbers, scene.things, here, next_, strict=False):
-        room = (thing.radius, SIZE - thing.radius)
+    for index, (thing, place, after) in enumerate(zip(scene.things, here, next_, strict=True)):
+        across, down = (
+            CELLS * _share(x, thing.radius, SIZE - thing.radius) for x in place.tolist()
+        )
+        cells[index] = CELLS * int(down) + int(across)
         heading = math.atan2(*(after - place).flip(0).tolist())
-        turn = FOLDS[thing.shape] * (thing.angle + thing.spin * moment)
-        row[:] = torch.tensor(
+        speed = _share(math.hypot(*thing.velocity), *SPEEDS[scene.speed])
+        numbers[index] = torch.tensor(
             [
-                *(_normal(each, *room) for each in place.tolist()),
-                *_direction(heading, rng),
-                *_direction(turn, rng),
-                _normal(thing.radius, *RADII),
-                _normal(thing.spin, *SPINS),
+                *(NormalDist().inv_cdf(_inner(number % 1)) for number in (across, down)),
+                *_vector(heading, speed),
+                *_vector(thing.phase + SWING * moment, rng.random()),
+                NormalDist().inv_cdf(_inner(_share(thing.radius, *RADII))),
             ]
         )
-    return numbers.flatten()
+    return cells, numbers
 
 
-def _normal(number: float, least: float, most: float) -> float:
-    """An evenly distributed number as a normally distributed one."""
-    return NormalDist().inv_cdf(min(max((number - least) / (most - least), 0.01), 0.99))
+def _share(number: float, least: float, most: float) -> float:
+    """Of the way from `least` to `most`; never all of it."""
+    return min(max((number - least) / (most - least), 0.0), 1.0 - 1e-6)
 
 
-def _direction(angle: float, rng: random.Random) -> tuple[float, float]:
-    """Two independent normal numbers that point there, if all angles are as frequent."""
-    length = math.sqrt(-2 * math.log(1 - rng.random()))
+def _inner(share: float) -> float:
+    return min(max(share, 0.01), 0.99)
+
+
+def _vector(angle: float, share: float) -> tuple[float, float]:
+    """Two independent normal numbers, if all angles and shares are as frequent."""
+    length = math.sqrt(-2 * math.log(1 - _inner(share)))
     return length * math.cos(angle), length * math.sin(angle)
 
 

@@ -1,7 +1,8 @@
 """The language of the small world as text embeddings of Wan 2.1's width, without any weights.
 
-Every word stands for itself and the two words before it, so that "red circle" and "blue circle"
-differ at the circle. Words that the world does not know are left out.
+Every word stands for itself and the three words before it: "red circle" and "blue circle" differ at
+the circle, and a second thing differs from a first one by its "and". Words that the world does not
+know are left out.
 """
 
 import re
@@ -16,7 +17,7 @@ _NAMES = chain(COLOURS, SHAPES, GROUNDS, PATTERNS, MOTIONS, SPEEDS)
 WORDS = tuple(dict.fromkeys(("", "a", "and", "over", "field", *_NAMES)))
 TEXT_WIDTH = 4096
 TOKENS = 16  # a text is filled up to a multiple of this, so that most have the same length
-REACH = 3  # words that one token knows: itself and those before it
+REACH = 4  # words that one token knows: itself and those before it
 LOUDNESS = 32.0  # of a feature among 4096 numbers, nearly all of them zero
 
 
@@ -32,11 +33,11 @@ def unknown_words(text: str) -> list[str]:
     return [word for word in re.findall("[^\\W\\d_]+", text.lower()) if word not in WORDS]
 
 
-def embed(numbers: list[int]) -> Tensor:
+def embed(numbers: list[int], reach: int = REACH) -> Tensor:
     """Embeddings `[tokens, 4096]` of what `tokens` gave."""
     features = torch.zeros(len(numbers), TEXT_WIDTH)
     for place, number in enumerate(numbers):
         if number:
-            for back, known in enumerate(numbers[place::-1][:REACH]):
+            for back, known in enumerate(numbers[place::-1][:reach]):
                 features[place, back * len(WORDS) + known] = LOUDNESS
     return features

@@ -7,9 +7,9 @@ but what the model itself makes of it, so that its own errors do not carry it aw
 
 Where things begin is not in the text, and the best answer to a question with many answers is their
 mean, which is nothing at all: few steps would not find one. So the noise that a first chunk starts
-from is coupled with the clip: the mean of every channel tells where a thing is and where it goes,
-while the noise as a whole stays what it was, independent and normally distributed. To read it is
-learnt from many first chunks at once, before whole clips. `python run.py train model`
+from is coupled with the clip: it tells where a thing is and where it goes, while as a whole it
+stays what it was, independent and normally distributed. To read it is learnt first, from many first
+chunks alone. `python run.py train model`
 """
 
 import argparse
@@ -18,8 +18,8 @@ import sys
 
 import torch
 from comfy.cli_args import args
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from einops import rearrange
+from safetensors.torch import save_file
 from torch import Tensor
 
 args.cpu = not torch.cuda.is_available()  # before the host looks for a GPU
@@ -28,24 +28,27 @@ import comfy.ops  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 
 from demo.causal import CausalClip  # noqa: E402
-from demo.clips import FRAMES, Clips, shortened  # noqa: E402
-from demo.text import embed, tokens  # noqa: E402
+from demo.clips import CELLS, FRAMES, Clips, shortened  # noqa: E402
+from demo.text import REACH, WORDS, embed, tokens  # noqa: E402
 from demo.train_vae import FOLDER  # noqa: E402
 from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(3500,), learning_rate=1e-3, block_rate=2e-3)
-BEGINNING_STEPS, BEGINNINGS = 1200, 96  # steps with first chunks alone, and how many of them
+SCHEDULE = Schedule(cycles=(8500, 3000), learning_rate=2e-3, block_rate=4e-3)
+BEGINNING_STEPS, BEGINNINGS = 2500, 32  # steps with first chunks alone, and how many of them
+BEGINNING_EVERY = 3  # steps, after these
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
 SIZE = (8, 8)  # of the latents
-FIRST_CHUNK_WEIGHT = 4.0  # a rollout has one, and all that follows depends on it
+LEAST_NOISE = 0.2  # the last of four steps begins at 0.25
 PURE_NOISE = (0.5, 0.25)  # how often a first and a later chunk is noise alone, as each is at first
-OWN_PAST = 0.5  # how often the past is the model's own
-OWN_PAST_FROM_STEP = 1600
+OWN_PAST, OWN_PASTS = 0.4, 2  # how often the past is made by the model, and how often again
+OWN_PAST_FROM_STEP = 3500
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
+REACH_FROM_STEP = 8500  # from here on a word knows the third before it too
+THING_WEIGHT, THINGS_FROM_STEP = 4.0, 5500  # more than of the field, so that no thing is let go
 
 Memory = list[tuple[int, ...]]
 
@@ -73,7 +76,7 @@ def _relaxed(past: int, sink: int, history: int, tail: int, rng: random.Random) 
 
 def random_sigmas(count: int, chunks: int, generator: torch.Generator) -> Tensor:
     """A noise level for every chunk of every clip, `[B, chunks]`."""
-    sigmas = torch.rand(count, chunks, generator=generator)
+    sigmas = LEAST_NOISE + (1 - LEAST_NOISE) * torch.rand(count, chunks, generator=generator)
     often = torch.tensor([PURE_NOISE[0]] + [PURE_NOISE[1]] * (chunks - 1))
     pure = torch.rand(count, chunks, generator=generator) < often
     return sigmas.masked_fill(pure, 1.0).to(DEVICE)
@@ -85,14 +88,33 @@ def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
     return torch.lerp(latents, noise, level)
 
 
-def coupled(noise: Tensor, sigmas: Tensor, beginnings: Tensor) -> Tensor:
-    """Noise whose channel means tell the beginning of clips whose first chunk is noise alone."""
-    first = noise[:, :, :CHUNK_FRAMES]
-    mean = first.mean((2, 3, 4))
-    wanted = beginnings / first[0, 0].numel() ** 0.5
-    tells = ~beginnings.isnan() & (sigmas[:, :1] == 1)
-    change = (wanted - mean).where(tells, 0.0)
-    return torch.cat([first + change[:, :, None, None, None], noise[:, :, CHUNK_FRAMES:]], dim=2)
+def coupled(noise: Tensor, cells: Tensor, numbers: Tensor) -> Tensor:
+    """Noise whose first frame tells where things begin; `cells` and `numbers` as of `beginning`.
+
+    Half of the channels tell of one thing. Of its cells the one with the greatest mean in the first
+    channel changes places with the one the thing is in, and the other channels have the numbers as
+    their means there. All that a token needs to know is in it or near it.
+    """
+    height, width = SIZE[0] // CELLS, SIZE[1] // CELLS
+    parts = rearrange(
+        noise[:, :, 0], "b (t c) (i y) (j x) -> (b t) (i j) c (y x)", t=2, y=height, x=width
+    ).clone()
+    rows, cells = torch.arange(len(parts), device=parts.device), cells.flatten()
+    greatest = parts[:, :, 0].mean(-1).argmax(1)
+    told = parts[rows, greatest]
+    wanted = numbers.flatten(0, 1) / (height * width) ** 0.5
+    told[:, 1:] += (wanted - told[:, 1:].mean(-1))[..., None] * (cells >= 0)[:, None, None]
+    cells = cells.where(cells >= 0, greatest)
+    parts[rows, greatest] = parts[rows, cells]
+    parts[rows, cells] = told
+    first = rearrange(parts, "(b t) (i j) c (y x) -> b (t c) 1 (i y) (j x)", t=2, i=CELLS, y=height)
+    return torch.cat([first, noise[:, :, 1:]], dim=2)
+
+
+def things(clips: Tensor) -> Tensor:
+    """Where clips `[B, C, T, h, w]` show something that moves: from 0 to 1, `[B, T, h, w]`."""
+    contrast = (clips - clips.median(dim=2, keepdim=True).values).square().mean(1)
+    return contrast / (contrast + 0.5)
 
 
 class Trainer:
@@ -107,12 +129,15 @@ class Trainer:
     def loss_of(self, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(f"model {step}")
         generator = torch.Generator().manual_seed(step)
-        whole = step >= BEGINNING_STEPS
+        whole = step >= BEGINNING_STEPS and step % BEGINNING_EVERY > 0
         count, chunks = (BATCH_CLIPS, CHUNKS) if whole else (BEGINNINGS, 1)
-        truth, texts, beginnings = self._clips.choose(rng, count, step)
+        truth, texts, cells, numbers = self._clips.choose(rng, count, step)
+        weight = THING_WEIGHT if step >= THINGS_FROM_STEP else 0.0
+        weights = (1 + weight * things(truth))[:, : chunks * CHUNK_FRAMES]
         truth = truth[:, :, : chunks * CHUNK_FRAMES]
-        numbers = [tokens(shortened(text, rng)) for text in texts]
-        text = torch.stack([embed(n) for n in numbers]).to(DEVICE)
+        reach = REACH if step >= REACH_FROM_STEP else REACH - 1
+        words = [tokens(shortened(text, rng)) for text in texts]
+        text = torch.stack([embed(each, reach) for each in words]).to(DEVICE)
         memory = random_memory(rng)[:chunks]
 
         def drawn() -> Tensor:
@@ -120,30 +145,35 @@ class Trainer:
 
         def start() -> tuple[Tensor, Tensor]:
             """Noise and its levels."""
-            noise, sigmas = drawn(), random_sigmas(count, chunks, generator)
-            return coupled(noise, sigmas, beginnings), sigmas
+            return coupled(drawn(), cells, numbers), random_sigmas(count, chunks, generator)
 
         with torch.autocast(DEVICE.type, torch.bfloat16):
             past = truth
-            if step >= OWN_PAST_FROM_STEP and rng.random() < OWN_PAST:
-                past = self._imagine(truth, *start(), text, memory)
+            for _ in range(OWN_PASTS if whole and step >= OWN_PAST_FROM_STEP else 0):
+                if rng.random() < OWN_PAST:
+                    past = self._imagine(past, truth, *start(), text, memory)
             past = torch.lerp(past, drawn(), rng.uniform(0, CONTEXT_NOISE))
             noise, sigmas = start()
             flow = self._clip(past, with_noise(truth, sigmas, noise), sigmas, text, memory)
-        errors = (flow.float() - (noise - truth)).square().mean((1, 3, 4))
-        first, later = errors[:, :CHUNK_FRAMES].mean(), errors[:, CHUNK_FRAMES:].mean()
-        if not whole:
-            return first, {"first_chunk": first.item()}
-        loss = torch.lerp(later, first, FIRST_CHUNK_WEIGHT / (FIRST_CHUNK_WEIGHT + CHUNKS - 1))
-        return loss, {"first_chunk": first.item(), "later_chunks": later.item()}
+        errors = (flow.float() - (noise - truth)).square().mean(1)
+        figures = {"first_chunk": errors[:, :CHUNK_FRAMES].mean().item()}
+        if whole:
+            figures["later_chunks"] = errors[:, CHUNK_FRAMES:].mean().item()
+        return (weights * errors).mean() / weights.mean(), figures
 
     @torch.no_grad()
     def _imagine(
-        self, truth: Tensor, noise: Tensor, sigmas: Tensor, text: Tensor, memory: Memory
+        self,
+        past: Tensor,
+        truth: Tensor,
+        noise: Tensor,
+        sigmas: Tensor,
+        text: Tensor,
+        memory: Memory,
     ) -> Tensor:
-        """The clip as the model restores it from noise."""
+        """The clip as the model restores it from noise and this past."""
         noisy = with_noise(truth, sigmas, noise)
-        flow = self._clip(truth, noisy, sigmas, text, memory)
+        flow = self._clip(past, noisy, sigmas, text, memory)
         return noisy - sigmas.repeat_interleave(CHUNK_FRAMES, 1)[:, None, :, None, None] * flow
 
 
@@ -153,39 +183,19 @@ def main() -> None:
     minutes = parser.parse_args().minutes
     network = WanModel(operations=comfy.ops.disable_weight_init, dtype=torch.float32, **NETWORK)
     network.to(DEVICE)
-    trainer = Trainer(network)
-    done = 0
-    while done < SCHEDULE.steps:
-        span = SCHEDULE.cycle_after(begin(network))
-        weights = train(
-            network,
-            trainer.loss_of,
-            name="model",
-            schedule=SCHEDULE,
-            log=FOLDER / "model_training.jsonl",
-            span=span,
-            stop_after_minutes=minutes,
-        )
-        halves = {key: value.half().cpu().contiguous() for key, value in weights.items()}
-        save_file(halves, FILE, metadata={"steps": str(span.stop)})
-        done = span.stop
-        print(f"Wrote {FILE} after {done} steps")
-
-
-def begin(network: WanModel) -> int:
-    """Weights as the last cycle left them in the file, and the number of steps behind them.
-
-    So a training can go on anywhere from the file alone; after the last cycle it begins anew.
-    """
-    if FILE.exists():
-        with safe_open(FILE, "pt") as file:
-            steps = int(file.metadata()["steps"])
-        if steps < SCHEDULE.steps:
-            network.load_state_dict({k: weight.float() for k, weight in load_file(FILE).items()})
-            return steps
     initialise(network)
     torch.nn.init.zeros_(network.head.head.weight)
-    return 0
+    torch.nn.init.zeros_(network.text_embedding[0].weight[:, (REACH - 1) * len(WORDS) :])
+    weights = train(
+        network,
+        Trainer(network).loss_of,
+        name="model",
+        schedule=SCHEDULE,
+        log=FOLDER / "model_training.jsonl",
+        stop_after_minutes=minutes,
+    )
+    save_file({key: value.half().cpu().contiguous() for key, value in weights.items()}, FILE)
+    print(f"Wrote {FILE}")
 
 
 if __name__ == "__main__":

@@ -62,8 +62,8 @@ def clips(seed: str, count: int, video_frames: int) -> Tensor:
     """Clips of scenes that depend on `seed` only, `[count, 3, T, H, W]` from -1 to 1."""
     rng = random.Random(seed)
     moments = torch.arange(video_frames)
-    drawn = [draw(random_scene(rng), rng.randrange(LONGEST) + moments) for _ in range(count)]
-    return as_pixels(drawn)
+    scenes = (random_scene(rng, wide=True) for _ in range(count))
+    return as_pixels([draw(scene, rng.randrange(LONGEST) + moments) for scene in scenes])
 
 
 def as_pixels(frames: list[Tensor]) -> Tensor:

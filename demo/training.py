@@ -4,14 +4,15 @@ A run is a module, a loss for a step number, and a number of steps. What a step 
 seed and its number only, so a run that was stopped goes on as if it had not been.
 """
 
-import itertools
 import json
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -42,11 +43,6 @@ class Schedule:
     def steps(self) -> int:
         return sum(self.cycles)
 
-    def cycle_after(self, step: int) -> range:
-        """The steps of the cycle that begins after `step` steps."""
-        ends = list(itertools.accumulate(self.cycles))
-        return range(step, next(end for end in ends if end > step))
-
     def factor(self, step: int) -> float:
         """Of the learning rates at a step."""
         cycle = 0
@@ -69,7 +65,6 @@ def train(
     name: str,
     schedule: Schedule,
     log: Path,
-    span: range | None = None,
     stop_after_minutes: float = math.inf,
 ) -> dict[str, Tensor]:
     """Train `module` in place, from its last checkpoint if it has one; return averaged weights.
@@ -78,18 +73,16 @@ def train(
         loss_of: the loss of a step, and figures to write down beside it.
         name: of the checkpoint in `data/training/`.
         log: lines of JSON, one every `STEPS_BETWEEN_LINES`; lines of undone steps are removed.
-        span: the steps to do, with an optimizer and an average of their own; all of them if None.
         stop_after_minutes: write a checkpoint and leave the program then; a later call goes on.
     """
     optimizers = _optimizers(module, schedule)
     average = {key: value.clone() for key, value in module.state_dict().items()}
     checkpoint = CHECKPOINTS / f"{name}.pt"
-    span = span or range(schedule.steps)
-    step = _load(checkpoint, module, optimizers, average, span)
+    step = _load(checkpoint, module, optimizers, average)
     lines = [json.dumps({"device": _device(), **asdict(schedule)}), *_lines(log, step)]
     began = saved = time.monotonic()
-    means: dict[str, float] = {}
-    while step < span.stop:
+    seen = defaultdict(list)
+    while step < schedule.steps:
         loss, figures = loss_of(step)
         module.zero_grad(set_to_none=True)
         loss.backward()
@@ -99,22 +92,22 @@ def train(
                 group["lr"] = schedule.factor(step) * optimizer.defaults["lr"]
             optimizer.step()
         for key, value in module.state_dict().items():
-            average[key].lerp_(value, 1 - schedule.keep(step - span.start))
+            average[key].lerp_(value, 1 - schedule.keep(step))
         step += 1
         for key, value in {"loss": loss.detach(), **figures}.items():
-            means[key] = means.get(key, 0.0) + float(value) / STEPS_BETWEEN_LINES
+            seen[key].append(float(value))
         if step % STEPS_BETWEEN_LINES == 0:
-            figures = {key: round(value, 6) for key, value in means.items()}
+            figures = {key: round(fmean(values), 6) for key, values in seen.items()}
             lines.append(json.dumps({"step": step, **figures}))
             print(f"{lines[-1]} after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
-            means = {}
+            seen.clear()
         out_of_time = time.monotonic() - began > 60 * stop_after_minutes
         if out_of_time or time.monotonic() - saved > 60 * MINUTES_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
             _save(checkpoint, module, optimizers, average, step)
             log.write_text("\n".join(lines) + "\n")
         if out_of_time:
-            sys.exit(f"Stopped after {step} of {span.stop} steps; the next call goes on.")
+            sys.exit(f"Stopped after {step} of {schedule.steps} steps; the next call goes on.")
     _save(checkpoint, module, optimizers, average, step)
     log.write_text("\n".join(lines) + "\n")
     return average
@@ -143,15 +136,11 @@ def _save(path: Path, module: nn.Module, optimizers, average: dict[str, Tensor],
     part.replace(path)
 
 
-def _load(
-    path: Path, module: nn.Module, optimizers, average: dict[str, Tensor], span: range
-) -> int:
+def _load(path: Path, module: nn.Module, optimizers, average: dict[str, Tensor]) -> int:
     """The number of steps done, with everything as it was after them."""
     if not path.exists():
-        return span.start
+        return 0
     state = torch.load(path, map_location=DEVICE, weights_only=True)
-    if not span.start < state["step"] <= span.stop:
-        return span.start
     module.load_state_dict(state["module"])
     for optimizer, known in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(known)

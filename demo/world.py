@@ -34,9 +34,12 @@ PATTERNS = ("plain", "striped", "dotted", "checkered")
 PATTERN_PERIOD = 16.0  # pixels
 PATTERN_CONTRAST = 0.07
 MOTIONS = ("bouncing", "circling")
-SPEEDS = {"slow": (0.5, 0.8), "fast": (1.4, 1.9)}  # pixels per video frame
-RADII = (7.5, 9.5)
-SPINS = (-0.06, 0.06)  # radians per video frame
+SPEEDS = {"slow": (0.4, 0.6), "fast": (0.9, 1.2)}  # pixels per video frame
+RADII = (8.0, 9.5)
+TILT = 0.4  # radians that things turn to either side of upright
+SWING = 2 * math.pi / 80  # of this to and fro per video frame: it takes 5 seconds
+WIDE_SPEEDS, WIDE_RADII = {"slow": (0.5, 0.8), "fast": (1.4, 1.9)}, (7.5, 9.5)
+WIDE_SPINS = (-0.06, 0.06)  # radians per video frame
 EDGE = 2.0  # pixels over which one colour goes over into another
 
 
@@ -45,7 +48,8 @@ class Thing:
     """One shape. `start` and `velocity` are in pixels and pixels per video frame.
 
     A bouncing thing starts at `start` and is thrown back by the edges of the frame. A circling one
-    goes around the middle of the frame at the distance of `start`.
+    goes around the middle of the frame at the distance of `start`. Both turn to and fro,
+    beginning at `phase`, or go on turning where they have a spin.
     """
 
     colour: str
@@ -53,8 +57,8 @@ class Thing:
     radius: float
     start: tuple[float, float]
     velocity: tuple[float, float]
-    angle: float
-    spin: float
+    phase: float
+    spin: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +77,17 @@ class Scene:
         return f"{things} {self.motion} over a {self.pattern} {self.ground} field, {self.speed}"
 
 
-def random_scene(rng: random.Random) -> Scene:
-    """One or two things of different colours, anywhere, on their way."""
-    motion, speed = rng.choice(MOTIONS), rng.choice(tuple(SPEEDS))
+def random_scene(rng: random.Random, *, wide: bool = False) -> Scene:
+    """One or two things of different colours, anywhere, on their way.
+
+    Args:
+        wide: let them be smaller, faster and turned any way, so that a VAE sees more than a model.
+    """
+    speeds = WIDE_SPEEDS if wide else SPEEDS
+    motion, speed = rng.choice(MOTIONS), rng.choice(tuple(speeds))
     colours = rng.sample(tuple(COLOURS), rng.choice((1, 2)))
     return Scene(
-        things=tuple(_random_thing(rng, colour, SPEEDS[speed]) for colour in colours),
+        things=tuple(_random_thing(rng, colour, speeds[speed], wide=wide) for colour in colours),
         motion=motion,
         pattern=rng.choice(PATTERNS),
         ground=rng.choice(tuple(GROUNDS)),
@@ -86,8 +95,10 @@ def random_scene(rng: random.Random) -> Scene:
     )
 
 
-def _random_thing(rng: random.Random, colour: str, speeds: tuple[float, float]) -> Thing:
-    radius, speed = rng.uniform(*RADII), rng.uniform(*speeds)
+def _random_thing(
+    rng: random.Random, colour: str, speeds: tuple[float, float], *, wide: bool
+) -> Thing:
+    radius, speed = rng.uniform(*(WIDE_RADII if wide else RADII)), rng.uniform(*speeds)
     # Not along an axis: half of the frame would never be visited.
     direction = rng.choice((0, 1, 2, 3)) * math.pi / 2 + rng.uniform(0.3, math.pi / 2 - 0.3)
     return Thing(
@@ -96,8 +107,8 @@ def _random_thing(rng: random.Random, colour: str, speeds: tuple[float, float]) 
         radius=radius,
         start=(rng.uniform(radius, SIZE - radius), rng.uniform(radius, SIZE - radius)),
         velocity=(speed * math.cos(direction), speed * math.sin(direction)),
-        angle=rng.uniform(0, 2 * math.pi),
-        spin=rng.uniform(*SPINS),
+        phase=rng.uniform(0, 2 * math.pi),
+        spin=rng.uniform(*WIDE_SPINS) if wide else 0.0,
     )
 
 
@@ -130,7 +141,7 @@ def draw(scene: Scene, moments: Tensor) -> Tensor:
     for index in reversed(range(len(scene.things))):
         thing = scene.things[index]
         offset = _grid() - places[:, index, :, None, None]
-        distance = _distance(thing, offset, thing.angle + thing.spin * moments)
+        distance = _distance(thing, offset, _angle(thing, moments))
         colour = torch.tensor(COLOURS[thing.colour])[:, None, None]
         frames = torch.lerp(frames, colour, (0.5 - distance / EDGE).clamp(0, 1))
     return frames
@@ -153,6 +164,12 @@ def _grid() -> Tensor:
     """Middle of every pixel, `[2, SIZE, SIZE]` as x and y."""
     axis = torch.arange(SIZE) + 0.5
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"))
+
+
+def _angle(thing: Thing, moments: Tensor) -> Tensor:
+    if thing.spin:
+        return thing.phase + thing.spin * moments
+    return math.pi / 2 + TILT * torch.sin(thing.phase + SWING * moments)  # a triangle points up
 
 
 def _distance(thing: Thing, offset: Tensor, angle: Tensor) -> Tensor:

@@ -99,4 +99,4 @@ def test_the_laboratory_has_every_figure_of_every_policy():
 def test_prompts_are_followed_from_the_first_second():
     (figures,) = bench("prompts", "--prompts", "8", "--seconds", "4").values()
     assert figures["of"] == 8
-    assert figures["right"] >= 1
+    assert figures["right"] >= figures["of"] // 2

@@ -23,8 +23,7 @@ def scene(**changes) -> Scene:
             radius=8.5,
             start=(20.0 + 2 * y, y),
             velocity=(1.5, 0.0),
-            angle=0.3,
-            spin=0.02,
+            phase=0.3,
         )
         for colour, shape, y in (("red", "circle", 16.0), ("blue", "square", 46.0))
     ]
@@ -50,9 +49,30 @@ def test_a_clip_may_begin_at_any_moment():
     assert torch.equal(truth(scene(), MOMENTS[20:]), whole[20:])
 
 
+def reach(spin: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels of a triangle in every frame above and below its middle, `[frames, 32]` each."""
+    triangle = replace(scene().things[0], shape="triangle", start=(32.0, 32.0), spin=spin)
+    still = replace(triangle, velocity=(0.0, 0.0))
+    red = draw(scene(things=(still,), pattern="plain"), torch.arange(80.0))[:, 0]
+    rows = (red > 0.7).sum(2)
+    return rows[:, :32].flip(1), rows[:, 32:]
+
+
+def test_a_triangle_turns_to_and_fro_but_points_up():
+    above, below = reach(spin=0.0)
+    assert ((above > 0).sum(1) >= (below > 0).sum(1)).all()
+    assert (below != below[:1]).any(1).sum() > 40
+
+
+def test_a_triangle_with_a_spin_points_anywhere():
+    above, below = reach(spin=0.05)
+    assert ((above > 0).sum(1) < (below > 0).sum(1)).any()
+
+
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-def test_things_stay_inside_the_frame(seed):
-    drawn = random_scene(random.Random(seed))
+def test_things_stay_inside_the_frame(seed, wide):
+    drawn = random_scene(random.Random(seed), wide=wide)
     places = positions(drawn, torch.arange(2000.0))
     radii = torch.tensor([thing.radius for thing in drawn.things])[:, None]
     assert (places >= radii - 1e-3).all()
