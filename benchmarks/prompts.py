@@ -24,6 +24,10 @@ from relax_memory.host.checkpoint import load_checkpoint
 MOMENTS = (LOOK_SECONDS[0], LOOK_SECONDS[-1])
 
 
+def counted(right: list[bool]) -> dict:
+    return {"right": sum(right), "of": len(right), "share": interval(map(float, right))}
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = common.arguments(__doc__)
@@ -37,9 +41,14 @@ def main() -> None:
     reports, _ = observe(model, vae, POLICIES[PAPER], scenes, length, moments)
     figures = {}
     for second, seen in zip(moments, reports, strict=True):
-        right = [report.follows_prompt for report in seen]
-        share = interval(map(float, right))
-        figures[f"second {second}"] = {"right": sum(right), "of": len(right), "share": share}
+        right = {1: [], 2: []}  # by the number of things
+        for report, scene in zip(seen, scenes, strict=True):
+            right[len(scene.things)].append(report.follows_prompt)
+        figures[f"second {second}"] = {
+            "all": counted(right[1] + right[2]),
+            "one thing": counted(right[1]),
+            "two things": counted(right[2]),
+        }
     common.finish(common.result("prompts", SHAPE, figures), save=options.save)
 
 

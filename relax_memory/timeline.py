@@ -114,7 +114,8 @@ def _legend(chart: Chart, trace: Trace, scores: ScoreColours, *, y: int) -> int:
     if any(set(chunk.candidates).difference(*chunk.history) for chunk in trace.chunks):
         entries.append(([HISTORY], THIN, "candidate for history"))
     if scores.low is not None:
-        entries.append((SCORES, THICK, f"score, {scores.low:.3g} (light) to {scores.high:.3g}"))
+        low, high = _told_apart(scores.low, scores.high)
+        entries.append((SCORES, THICK, f"score, {low} (light) to {high}"))
     if not all(map(math.isfinite, every)):
         entries.append(([NO_SCORE], THICK, "score is not a number"))
     if any(chunk.given for chunk in trace.chunks):
@@ -123,6 +124,12 @@ def _legend(chart: Chart, trace: Trace, scores: ScoreColours, *, y: int) -> int:
     for colours, height, text in entries:
         x = chart.write(chart.swatch(x, y, colours, height=height) + 12, y, text) + 44
     return y + GAP if entries else y - LINE // 2
+
+
+def _told_apart(low: float, high: float) -> tuple[str, str]:
+    """Two numbers with three digits, or more where three are the same."""
+    texts = ((f"{low:.{digits}g}", f"{high:.{digits}g}") for digits in range(3, 18))
+    return next(pair for pair in texts if low == high or pair[0] != pair[1])
 
 
 def _panel(

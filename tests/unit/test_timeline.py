@@ -195,3 +195,15 @@ def test_times_read_as_in_a_player():
         "119 s",
         "10:00",
     ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (-1.0, 0.25, ("-1", "0.25")),
+        (-0.99991, -0.9998, ("-0.9999", "-0.9998")),
+        (-1.0, -1.0, ("-1", "-1")),
+    ],
+)
+def test_the_ends_of_the_scores_differ_if_the_scores_do(low, high, texts):
+    assert timeline._told_apart(low, high) == texts
