@@ -64,6 +64,11 @@ COLUMNS = {
     "invented": "invented",
     "colour_error_per_second": "colour drift",
 }
+PANELS = {  # of the plot: what they show, and the end of their axis
+    "main_right": ("main thing right", 1.0),
+    "motion_ratio": ("motion, of what is asked", 2.0),
+    "lost": ("things lost", 1.0),
+}
 CONFIDENCE = 1.96  # deviations of a mean, for 95 %
 
 
@@ -174,36 +179,27 @@ def table(figures: dict[str, dict]) -> str:
 
 
 def plot(figures: dict[str, dict]) -> Image.Image:
-    """Motion against identity at the end, a cross of intervals each: the two are never one."""
-    width, height, margin = 1500, 900, 110
-    page = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(page)
-    font = ImageFont.load_default(size=22)
-    ends = {
-        name: ([end or 0.0 for end in line["motion_ratio"][-1]], line["main_right"][-1])
-        for name, line in figures.items()
-    }
-    fastest = max(1.0, *(mean + half for (mean, half), _ in ends.values()))
-
-    def place(motion: float, right: float) -> tuple[float, float]:
-        x = margin + (width - 3 * margin) * motion / fastest
-        return x, height - margin - (height - 2 * margin) * right
-
-    pen.rectangle((*place(0, 1), *place(fastest, 0)), outline=(190, 190, 190))
-    for name, ((motion, dx), (right, dy)) in ends.items():
-        colour = "crimson" if name == PAPER else "steelblue"
-        pen.line((*place(motion - dx, right), *place(motion + dx, right)), fill=colour, width=2)
-        pen.line((*place(motion, right - dy), *place(motion, right + dy)), fill=colour, width=2)
-        x, y = place(motion, right)
-        pen.ellipse((x - 8, y - 8, x + 8, y + 8), fill=colour)
-        pen.text((x + 14, y - 28), name, fill="black", font=font)
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x, y = place(share, 0)
-        pen.text((x, y + 12), f"{share:g}", fill="dimgray", font=font, anchor="mt")
-        x, y = place(0, share)
-        pen.text((x - 12, y), f"{share:g}", fill="dimgray", font=font, anchor="rm")
-    pen.text((margin, height - 50), "motion at the end, of what the prompt asks", "black", font)
-    pen.text((margin, 40), "main thing in its colour and shape at the end", "black", font)
+    """A row for every policy; identity, motion and artefacts at the end, each with its interval."""
+    left, top, row, panel, gap = 330, 110, 46, 420, 60
+    page = Image.new("RGB", (left + 3 * (panel + gap), top + row * len(figures) + 60), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(size=22)
+    for index, (column, (title, most)) in enumerate(PANELS.items()):
+        start = left + index * (panel + gap)
+        pen.text((start, 30), title, "black", font)
+        for mark in range(0, round(4 * most) + 1, 2):
+            x, end = start + panel * mark / 4 / most, top + row * len(figures)
+            pen.line((x, top, x, end), fill=(215, 215, 215))
+            pen.text((x, end + 12), f"{mark / 4:g}", "dimgray", font, anchor="mt")
+        for place, (name, line) in enumerate(figures.items()):
+            y = top + row * (place + 0.5)
+            colour = "crimson" if name == PAPER else "steelblue"
+            mean, half = (figure or 0.0 for figure in line[column][-1])
+            ends = (max(0.0, mean - half), min(most, mean + half))
+            low, middle, high = (start + panel * end / most for end in (ends[0], mean, ends[1]))
+            pen.line((low, y, high, y), fill=colour, width=3)
+            pen.ellipse((middle - 8, y - 8, middle + 8, y + 8), fill=colour)
+            if index == 0:
+                pen.text((left - 24, y), name, colour, font, anchor="rm")
     return page
 
 
