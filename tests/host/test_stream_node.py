@@ -158,7 +158,7 @@ def test_a_vae_on_another_device_decodes_while_the_next_chunk_is_sampled():
 
     def wait(*_):
         sampled.clear()
-        waited.append(sampled.wait(30 if len(waited) < 2 else 0))
+        waited.append(sampled.wait(0 if waited else 30))
 
     hooks = [network.register_forward_hook(lambda *_: sampled.set())]
     hooks.append(decoder.conv1.register_forward_pre_hook(wait))
@@ -167,7 +167,7 @@ def test_a_vae_on_another_device_decodes_while_the_next_chunk_is_sampled():
     finally:
         for hook in hooks:
             hook.remove()
-    assert all(waited[:2])  # of the first chunk
+    assert waited[0]  # later ones may come when all is sampled
     undisturbed, expected, _ = stream(autosave=False)
     assert torch.equal(latents["samples"], expected["samples"])
     assert numpy.array_equal(pictures_of(videos), pictures_of(undisturbed))
