@@ -95,9 +95,11 @@ def unfinished_videos(output: Path) -> set[Path]:
 
 
 def pictures(file: Path | io.BytesIO) -> numpy.ndarray:
-    """All frames of a video, `[F, H, W, 3]`."""
+    """All frames of a video, `[F, H, W, 3]`; more threads would round now and then differently."""
     with av.open(str(file) if isinstance(file, Path) else file) as container:
-        return numpy.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        return numpy.stack(
+            [f.to_ndarray(format="rgb24", threads=1) for f in container.decode(video=0)]
+        )
 
 
 def chunks_in(partial: Path | io.BytesIO, whole: numpy.ndarray) -> int:

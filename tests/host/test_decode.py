@@ -144,7 +144,7 @@ def test_running_out_of_memory_again_is_said_and_what_was_decoded_stays(output):
 def frames_of(path):
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            yield torch.from_numpy(frame.to_ndarray(format="rgb24", threads=1))
 
 
 @pytest.mark.parametrize("kind", ["wan", "taehv"])
