@@ -194,8 +194,10 @@ def plot(figures: dict[str, dict]) -> Image.Image:
             y = top + row * (place + 0.5)
             colour = "crimson" if name == PAPER else "steelblue"
             mean, half = (figure or 0.0 for figure in line[column][-1])
-            ends = (max(0.0, mean - half), min(most, mean + half))
-            low, middle, high = (start + panel * end / most for end in (ends[0], mean, ends[1]))
+            low, middle, high = (
+                start + panel * min(max(figure, 0.0), most) / most
+                for figure in (mean - half, mean, mean + half)
+            )
             pen.line((low, y, high, y), fill=colour, width=3)
             pen.ellipse((middle - 8, y - 8, middle + 8, y + 8), fill=colour)
             if index == 0:

@@ -82,10 +82,14 @@ def random_sigmas(count: int, chunks: int, generator: torch.Generator) -> Tensor
     return sigmas.masked_fill(pure, 1.0).to(DEVICE)
 
 
+def levels(sigmas: Tensor) -> Tensor:
+    """Of every frame, to go with latents: `[B, chunks]` as `[B, 1, T, 1, 1]`."""
+    return sigmas.repeat_interleave(CHUNK_FRAMES, dim=1)[:, None, :, None, None]
+
+
 def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
     """`sigmas` is `[B, chunks]`."""
-    level = sigmas.repeat_interleave(CHUNK_FRAMES, dim=1)[:, None, :, None, None]
-    return torch.lerp(latents, noise, level)
+    return torch.lerp(latents, noise, levels(sigmas))
 
 
 def coupled(noise: Tensor, cells: Tensor, numbers: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ class Trainer:
         """The clip as the model restores it from noise and this past."""
         noisy = with_noise(truth, sigmas, noise)
         flow = self._clip(past, noisy, sigmas, text, memory)
-        return noisy - sigmas.repeat_interleave(CHUNK_FRAMES, 1)[:, None, :, None, None] * flow
+        return noisy - levels(sigmas) * flow
 
 
 def main() -> None:
