@@ -72,11 +72,16 @@ def start(output: Path, result: Path, run=sample) -> multiprocessing.Process:
 
 
 def wait(output: Path, chunks: int, seconds: float, running: Callable[[], bool]) -> None:
-    """Wait until so many more chunks are saved, and from then on up to so many seconds."""
+    """Wait until so many more chunks are saved, then up to so many seconds or for one chunk more.
+
+    So a machine on which a chunk takes no time still has chunks left when all is over.
+    """
     count = saved_count(output) + chunks
     while running() and saved_count(output) < count:
         time.sleep(0.002)
-    time.sleep(random.uniform(0, seconds))
+    end = time.monotonic() + random.uniform(0, seconds)
+    while running() and saved_count(output) <= count and time.monotonic() < end:
+        time.sleep(0.002)
 
 
 def saved_count(output: Path) -> int:
