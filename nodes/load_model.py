@@ -48,8 +48,9 @@ class RelaxForcingLoadModel(io.ComfyNode):
                     max=100.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="How many of the steps shape the video roughly before details come. "
-                    "Causal Wan models were trained at 5, so change it only to experiment.",
+                    tooltip="Higher gives more of the denoising to rough shapes and movement, "
+                    "lower more to details. Causal Wan models were trained at 5, so change it only "
+                    "to experiment.",
                 ),
             ],
             outputs=[

@@ -81,8 +81,10 @@ class RelaxForcingMemory(io.ComfyNode):
                     default=120,
                     min=2,
                     max=100000,
-                    tooltip="How far back the history may reach, in frames of 4 video frames: 120 "
-                    "is 30 seconds at 16 fps. It costs memory, not speed.",
+                    tooltip="How much of the past is kept to choose the history from, in frames "
+                    "of 4 video frames. The moments compared lie in the newer half: with 120, "
+                    "which are 30 seconds at 16 fps, they are 4 to 14.5 seconds old. It costs "
+                    "memory, not speed.",
                 ),
                 ROPE,
                 io.Combo.Input(
@@ -91,8 +93,7 @@ class RelaxForcingMemory(io.ComfyNode):
                     default="auto",
                     advanced=True,
                     tooltip="Where remembered frames that are not in use are kept. cpu saves video "
-                    "memory at almost the same speed and gives the same video; auto decides by "
-                    "what is free.",
+                    "memory and gives the same video; auto decides by what is free.",
                 ),
                 io.Combo.Input(
                     "reservoir_dtype",

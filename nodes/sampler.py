@@ -51,7 +51,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             max=1000001,
             step=4,
             tooltip="Length of the video in frames, the prefix included. 957 is 60 seconds at 16 "
-            "fps, 81 is 5. Longer costs time, not memory.",
+            "fps, 81 is 5. Longer costs time; beyond 40 seconds no more memory.",
         ),
         io.Int.Input(
             "seed",
@@ -146,8 +146,9 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
             node_id="RelaxForcingSamplerSelect",
             display_name="Relax Forcing Sampler Select",
             category=CATEGORY,
-            description="The chunk-by-chunk sampler for SamplerCustomAdvanced, with a MODEL that "
-            "has a memory node. It starts exactly like the host's Sampler AR Video.",
+            description="The chunk-by-chunk sampler for SamplerCustomAdvanced. A memory node "
+            "before the guider says what is remembered; without one the paper's settings are used. "
+            "The first chunks are those of ComfyUI's Sampler AR Video.",
             search_aliases=["sampler ar video", "self forcing"],
             inputs=[FRAMES_PER_CHUNK],
             outputs=[

@@ -92,7 +92,7 @@ def _warnings(plan: Plan, length: int) -> list[str]:
             warnings.append(
                 f"reservoir_frames {policy.reservoir_frames} "
                 f"({_seconds(policy.reservoir_frames):g} s) is longer than the video, so history "
-                "comes from all of it."
+                "comes from the newer half of all that was made."
             )
         if policy.history_frames and not any(chunk.roles.has_choice for chunk in plan):
             warnings.append("the video is too short for a choice of history.")

@@ -7,6 +7,7 @@ import asyncio
 import copy
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -204,9 +205,22 @@ def write_models(folder: Path) -> None:
     weights = {f"model.{name}": value for name, value in safetensors.torch.load_file(made).items()}
     torch.save({"generator_ema": weights}, models / "diffusion_models" / SELF_FORCING)
     (models / "vae" / VAE).write_bytes((models / "vae" / f"{DATASET}_vae.safetensors").read_bytes())
-    packs = folder / "custom_nodes"
-    packs.mkdir()
-    (packs / "ComfyUI-RelaxForcing").symlink_to(ROOT, target_is_directory=True)
+    write_pack(folder / "custom_nodes" / "ComfyUI-RelaxForcing")
+
+
+def write_pack(folder: Path) -> None:
+    """The files of the pack that the registry hands out, and no others."""
+    for name in listed("--exclude-standard") - listed("--ignored", "--exclude-from=.comfyignore"):
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+
+
+def listed(*options: str) -> set[str]:
+    """Files of this repository, by what git says of them."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", *options]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {name for name in names.split("\0") if name and (ROOT / name).is_file()}
 
 
 def write_inputs(folder: Path) -> None:

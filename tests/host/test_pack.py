@@ -77,10 +77,7 @@ CONTRACT = {
     "RelaxForcingTimeline": ({"trace": None}, ["IMAGE"]),
     "RelaxForcingDemoModels": ({}, ["MODEL", "CLIP", "VAE"]),
 }
-NOT_YET = {
-    "RelaxForcingPromptSchedule",
-    "RelaxForcingDemoModels",
-}
+NOT_YET = {"RelaxForcingPromptSchedule"}
 
 
 def schemas():
