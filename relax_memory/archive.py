@@ -85,8 +85,8 @@ def ended_empty(folder: Path, made_from: dict[str, str]) -> list[SavedRollout]:
 def delete(rollout: SavedRollout) -> None:
     """Delete it, unless it is in use, and say so in the log."""
     try:
-        rollout.delete()
-        logger.info("Deleted the saved rollout %s.", rollout.folder)
+        if rollout.delete():
+            logger.info("Deleted the saved rollout %s.", rollout.folder)
     except OSError as error:
         logger.warning("The saved rollout %s could not be deleted: %s", rollout.folder, error)
 

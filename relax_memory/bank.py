@@ -92,9 +92,13 @@ class Bank:
                 self._transfer.send(part, target)
 
     def fetch(self, layer: int, slot: int) -> None:
-        """Start bringing a slot's content to the device, if it lies elsewhere."""
-        if self._transfer is not None and (layer, slot) not in self._arriving:
-            parts = [stored[slot] for stored in self._layers[layer]]
+        """Start bringing a slot's content to the device, if it lies elsewhere.
+
+        A layer that never ran has none: some nodes leave layers out of one conditioning.
+        """
+        stored_parts = self._layers[layer]
+        if self._transfer and stored_parts and (layer, slot) not in self._arriving:
+            parts = [stored[slot] for stored in stored_parts]
             self._arriving[layer, slot] = [self._transfer.fetch(part) for part in parts]
 
     def load(self, layer: int, slot: int) -> Pair:

@@ -101,9 +101,15 @@ class Memory:
             keys, values: of the running chunk `[B, L, heads, head_dim]`, keys rotated.
 
         Raises:
-            RuntimeError: this layer did not take part in the clean pass of the chunk before.
+            RuntimeError: this layer did not take part in the clean pass of the chunk before, or
+                took part twice in that of this one.
         """
-        if self._ready[layer] != chunk.index:
+        if self._ready[layer] > chunk.index:
+            raise RuntimeError(
+                f"Layer {layer} is evaluated twice while chunk {chunk.index} is being remembered: "
+                "remove the node that evaluates a conditioning a second time."
+            )
+        if self._ready[layer] < chunk.index:
             raise RuntimeError(
                 f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
                 f"with chunk {self._ready[layer] - 1}: something skipped the model or a layer of "
@@ -120,7 +126,15 @@ class Memory:
 
         Args:
             keys, values: `[B, L, heads, head_dim]`, keys un-rotated.
+
+        Raises:
+            RuntimeError: layer 0, which chooses what the next chunk reads, was left out.
         """
+        if layer > 0 and self._ready[0] <= chunk.index:
+            raise RuntimeError(
+                f"Layer 0 is left out while chunk {chunk.index} is being remembered, but it "
+                "chooses the history: remove layer 0 from the node that skips layers."
+            )
         fresh = {
             frame: (key, value)
             for frame, key, value in zip(

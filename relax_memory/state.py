@@ -155,21 +155,24 @@ class SavedRollout:
         content = {"checksum": _checksum(rollout), "rollout": rollout}
         write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2).encode())
 
-    def delete(self) -> None:
+    def delete(self) -> bool:
         """Remove the rollout, and nothing in its folder that does not belong to it.
 
-        The newest chunk goes first: what an accident leaves is a shorter rollout. Does nothing
-        while someone writes to it. Raises OSError.
+        The newest chunk goes first: what an accident leaves is a shorter rollout. Returns False,
+        with nothing done, while someone writes to it. Raises OSError.
         """
-        with suppress(filelock.Timeout):
+        try:
             with self.hold():
                 for path in reversed(self.files):
                     path.unlink(missing_ok=True)
                 for name in (PART, DESCRIPTION):
                     (self.folder / name).unlink(missing_ok=True)
-            (self.folder / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # something else lies in it
-                self.folder.rmdir()
+        except filelock.Timeout:
+            return False
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies in it
+            self.folder.rmdir()
+        return True
 
 
 def _checksum(content: object) -> str:

@@ -5,6 +5,7 @@ On CUDA they run on a stream of their own, in the order they are asked for; else
 
 import logging
 import weakref
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class Transfer:
             if int(error) == 0:
                 self._pinned.append(tensor)
             else:
+                self._forget_error()
                 log.warning(
                     "reservoir_device: %.1f MB of host memory could not be pinned (CUDA error %d), "
                     "so copies to it wait for each other.",
@@ -41,6 +43,12 @@ class Transfer:
                     int(error),
                 )
         return tensor
+
+    def _forget_error(self) -> None:
+        """CUDA reports a failed call once more, to the next kernel: let that be one of no use."""
+        with suppress(RuntimeError):
+            torch.zeros(1, device=self._device).add_(1)
+            torch.cuda.synchronize(self._device)
 
     def send(self, source: Tensor, target: Tensor) -> None:
         """Copy `source`, as it is once the work queued so far is done, to host memory."""

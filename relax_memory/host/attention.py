@@ -17,11 +17,12 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ..policies import Policy
 from ..storage import Storage
-from .reserve import STORAGE, add_reservation
+from .reserve import KEY, STORAGE, add_reservation
 from .session import SESSION, Session
 
 POLICY = "relax_forcing_policy"
@@ -37,18 +38,32 @@ def with_memory(
     Raises:
         ValueError: not a Wan 2.1 text-to-video model.
     """
-    network = model.get_model_object("diffusion_model")
-    check_supported(network)
+    check_supported(model.get_model_object("diffusion_model"))
     patched = model.clone()
-    for index in range(len(network.blocks)):
-        name = f"diffusion_model.blocks.{index}.self_attn.forward"
-        original = patched.get_model_object(name)
-        if not isinstance(original, MemoryAttention):
-            patched.add_object_patch(name, MemoryAttention(network, index, original))
+    _replace_attention(patched)
+    patched.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
+    patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _follow_clone)
     patched.model_options["transformer_options"][POLICY] = policy
     patched.model_options["transformer_options"][STORAGE] = storage or Storage()
     add_reservation(patched, policy)
     return patched
+
+
+def _replace_attention(model: ModelPatcher) -> None:
+    network = model.get_model_object("diffusion_model")
+    for index in range(len(network.blocks)):
+        name = f"diffusion_model.blocks.{index}.self_attn.forward"
+        original = model.get_model_object(name)
+        if not isinstance(original, MemoryAttention):
+            model.add_object_patch(name, MemoryAttention(network, index, original))
+
+
+def _follow_clone(model: ModelPatcher, clone: ModelPatcher) -> None:
+    """A clone for which the host has loaded the weights again attends with its own."""
+    if clone.model is not model.model:
+        patches = clone.object_patches.items()
+        clone.object_patches = {k: p for k, p in patches if not isinstance(p, MemoryAttention)}
+        _replace_attention(clone)
 
 
 @contextmanager

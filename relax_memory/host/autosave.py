@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from ..saved_chunk import SavedChunk, chunk_keys
 from ..state import Description, SavedRollout
 from ..trace import ChunkTrace
 from .attention import policy_of
+from .checks import skips_negative
 from .fingerprint import fingerprint, model_fingerprints
 from .notice import tell
 from .output import name_in_output, path_in_output
@@ -121,9 +121,7 @@ def autosave(
 
 def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:
     """Fingerprints of all that decides what a chunk looks like; the length does not."""
-    skipped = math.isclose(request.cfg, 1.0) and not model.model_options.get(
-        "disable_cfg1_optimization", False
-    )
+    skipped = skips_negative(request.cfg, model.model_options)
     values = {
         "positive": request.positive,
         "negative": None if skipped else request.negative,
@@ -207,6 +205,8 @@ def _beginning(
         if description is not None and not other.finished:
             made_then = description.made_from
             changed = [name for name, made in made_from.items() if made_then.get(name) != made]
+            if not changed:
+                return f"Starts anew: no chunk of the unfinished rollout {other.name} can be used"
             return (
                 f"Starts anew: {', '.join(changed)} changed since the unfinished rollout "
                 f"{other.name}"

@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..costs import Costs, ModelShape, costs
 from ..plan import Plan
+from ..policies import Policy, WindowMemory
 from ..report import gigabytes
 from ..storage import Storage, supports_fp8
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 class Budget:
     """Bytes of one rollout. `*_free_bytes` count what the host can unload as free."""
 
+    policy: Policy
     storage: Storage
     weights_bytes: int
     chunk_bytes: int
@@ -76,6 +78,7 @@ def make_budget(
         log.warning("reservoir_dtype: %s cannot store fp8, so model precision is used.", device)
         storage = replace(storage, dtype="model")
     budget = Budget(
+        policy=plan.policy,
         storage=storage,
         weights_bytes=model.model_size(),
         chunk_bytes=int(
@@ -127,11 +130,14 @@ def check_budget(budget: Budget) -> None:
 def _ways(budget: Budget) -> list[str]:
     bank, buffer = budget.costs.bank_bytes, budget.costs.buffer_bytes
     ways = []
-    if budget.storage.device != "cpu" and budget.device.type != "cpu":
-        ways.append(f'set reservoir_device to "cpu" (moves {gigabytes(bank)} off the GPU)')
-    if budget.storage.dtype != "fp8":
-        ways.append(f'set reservoir_dtype to "fp8" (saves up to {gigabytes(0.48 * bank)})')
-    ways.append(f"halve reservoir_frames (saves up to {gigabytes(bank / 2)})")
+    if isinstance(budget.policy, WindowMemory):
+        ways.append(f"set window_frames to fewer (half of them save up to {gigabytes(bank / 2)})")
+    else:
+        if budget.storage.device != "cpu" and budget.device.type != "cpu":
+            ways.append(f'set reservoir_device to "cpu" (moves {gigabytes(bank)} off the GPU)')
+        if budget.storage.dtype != "fp8":
+            ways.append(f'set reservoir_dtype to "fp8" (saves up to {gigabytes(0.48 * bank)})')
+        ways.append(f"halve reservoir_frames (saves up to {gigabytes(bank / 2)})")
     ways.append(
         "halve batch_size or the number of pixels "
         f"(saves {gigabytes((bank + buffer + budget.chunk_bytes) / 2)})"
@@ -143,6 +149,6 @@ def _free_bytes(device: torch.device) -> int:
     loaded = sum(
         model.model_loaded_memory()
         for model in comfy.model_management.current_loaded_models
-        if model.device == device and device.type != "cpu"
+        if model.model is not None and model.device == device and device.type != "cpu"
     )
     return int(comfy.model_management.get_free_memory(device) + loaded)

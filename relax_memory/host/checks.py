@@ -1,11 +1,13 @@
 """Checks that both ways of sampling share, made before the model runs; messages are for users."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 LATENT_CHANNELS = 16
+MULTIPLE = 16  # pixels
 
 
 def check_conditioning(
@@ -36,6 +38,19 @@ def check_conditioning(
                 f"{name} conditioning holds only for steps {start:g} to {end:g}, but what is "
                 "remembered must come from all of them: remove the start and end percentages."
             )
+
+
+def skips_negative(cfg: float, model_options: Mapping[str, object]) -> bool:
+    """Whether the host leaves the negative conditioning out."""
+    return math.isclose(cfg, 1.0) and not model_options.get("disable_cfg1_optimization", False)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ValueError unless pictures of this size are whole patches of whole latents."""
+    for name, value in (("width", width), ("height", height)):
+        if value < MULTIPLE or value % MULTIPLE:
+            near = max(MULTIPLE, round(value / MULTIPLE) * MULTIPLE)
+            raise ValueError(f"{name} is {value}, but Wan needs a multiple of 16: use {near}.")
 
 
 def check_sigmas(sigmas: Tensor) -> None:

@@ -10,6 +10,7 @@ from ..storage import Storage
 from ..timeline import draw_plan
 from .attention import check_supported, policy_of
 from .budget import Budget, make_budget
+from .checks import check_size
 from .reserve import STORAGE
 
 
@@ -30,6 +31,7 @@ def forecast(
         ValueError: a model or sizes that cannot be sampled.
     """
     check_supported(model.get_model_object("diffusion_model"))
+    check_size(width, height)
     plan = Plan(
         policy_of(model) or RelaxedMemory(),
         total_frames=(length - 1) // 4 + 1,

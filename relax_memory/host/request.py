@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..policies import RelaxedMemory
 from .attention import check_supported, policy_of, with_memory
-from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas
+from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas, check_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,7 @@ class Request:
     autosave: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "height"):
-            value = getattr(self, name)
-            if value < 16 or value % 16:
-                raise ValueError(
-                    f"{name} is {value}, but Wan needs a multiple of 16: use {_round(value, 16)}."
-                )
+        check_size(self.width, self.height)
         for name in ("length", "steps", "frames_per_chunk", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more.")
@@ -108,7 +103,3 @@ class Request:
                 f"length is {self.length} video frames, which the prefix alone fills with "
                 f"{4 * self.prefix_frames - 3}: length counts the prefix too, so raise it."
             )
-
-
-def _round(value: int, multiple: int) -> int:
-    return max(multiple, round(value / multiple) * multiple)

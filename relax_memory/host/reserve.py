@@ -15,7 +15,7 @@ from torch import Tensor
 from ..plan import Plan
 from ..policies import Policy
 from .budget import Budget, check_budget, make_budget
-from .checks import check_latent
+from .checks import check_latent, skips_negative
 
 KEY = "relax_forcing"
 STORAGE = "relax_forcing_storage"
@@ -100,6 +100,8 @@ def _reserve(plan: Plan, budget: Budget) -> Callable:
 
 
 def _evaluated(guider: comfy.samplers.CFGGuider) -> int:
-    """Conditionings that the guider evaluates; the negative ones are skipped at cfg 1."""
-    skipped = {"negative"} if math.isclose(guider.cfg, 1.0) else set()
+    """Conditionings that the guider evaluates."""
+    usual = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise
+    skips = usual and skips_negative(guider.cfg, guider.model_options)
+    skipped = {"negative"} if skips else set()
     return sum(len(conds) for name, conds in guider.conds.items() if name not in skipped)

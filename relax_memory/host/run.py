@@ -17,6 +17,8 @@ from .reserve import RESERVED_BYTES, STORAGE
 from .session import SESSION, Session
 from .source import HostSource
 
+MIXERS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
+
 OnStep = Callable[[Chunk, int, Tensor, Tensor], None]
 
 
@@ -47,11 +49,16 @@ class Run:
             session.begin(chunk, clean=False)
             return self._guider(x, sigma * x.new_ones(len(x)), **self._extra_args)
 
+        # What mixes predictions may evaluate the model once more; a clean pass has nothing to mix.
+        model_options = self._extra_args["model_options"].items()
+        bare_options = {key: value for key, value in model_options if key not in MIXERS}
+        clean_args = self._extra_args | {"model_options": bare_options}
+
         def remember(chunk: Chunk, kept: Tensor) -> None:
             if self._plan.has_chunk(chunk.index + 1):
                 x = source.restore(kept)
                 session.begin(chunk, clean=True)
-                self._guider(x, x.new_zeros(len(x)), **self._extra_args)
+                self._guider(x, x.new_zeros(len(x)), **clean_args)
 
         chunks = rollout(
             self._plan,

@@ -57,6 +57,15 @@ def sample(model):
     return host_nodes.common_ksampler(model, **arguments)[0]["samples"]
 
 
+def rollout(model):
+    inputs = {"width": 32, "height": 32, "length": 45, "seed": 3, "steps": 2, "cfg": 1.0}
+    inputs |= {"frames_per_chunk": 3, "batch_size": 1, "autosave": False}
+    latent, _ = tiny.node(
+        "RelaxForcingSampler", model=model, positive=tiny.conditioning(1), **inputs
+    )
+    return latent["samples"]
+
+
 def wrapped_inside(weights):
     return {
         "model._fsdp_wrapped_module."
@@ -357,3 +366,17 @@ def test_the_host_can_load_the_file_anew_for_a_clone(folder):
     assert clone.model is not model.model
     assert_holds(clone)
     assert torch.equal(sample(clone), sample(model))
+
+
+def test_a_clone_with_weights_of_its_own_needs_none_of_the_model_it_was(folder):
+    """The host loads weights again for torch.compile, for hooks and for other devices."""
+    torch.save({"generator_ema": WEIGHTS}, folder / "model.pt")
+    (model,) = tiny.node("RelaxForcingMemory", model=load("model.pt"), **tiny.MEMORY)
+    video, ordinary = rollout(model), sample(model)
+    clone = model.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    for weight in model.model.diffusion_model.parameters():
+        weight.data.fill_(torch.nan)
+    assert torch.equal(rollout(clone), video)
+    assert torch.equal(sample(clone), ordinary)
+    (again,) = tiny.node("RelaxForcingMemory", model=clone, **tiny.MEMORY)
+    assert torch.equal(rollout(again), video)

@@ -1,5 +1,7 @@
 """What other nodes put into a model takes part in a rollout: LoRAs, fp8, attention, patches."""
 
+import comfy.model_patcher
+import comfy.samplers
 import comfy.sd
 import pytest
 import tiny
@@ -9,12 +11,12 @@ CHUNKS, STEPS, LAYERS, TOKENS = 4, 2, 3, 4
 ATTENDED = (0, 3, 4, 4)  # remembered frames that the chunks read
 
 
-def sample(model):
+def sample(model, **settings):
     """A video of 4 chunks; the last two choose their history."""
     inputs = {"width": 32, "height": 32, "length": 12 * CHUNKS - 3, "seed": 3, "steps": STEPS}
     inputs |= {"cfg": 1.0, "frames_per_chunk": 3, "batch_size": 1, "autosave": False}
     latent, _ = tiny.node(
-        "RelaxForcingSampler", model=model, positive=tiny.conditioning(1), **inputs
+        "RelaxForcingSampler", model=model, positive=tiny.conditioning(1), **inputs | settings
     )
     return latent["samples"]
 
@@ -83,3 +85,48 @@ def test_attention_patches_run_in_every_layer_of_every_pass(name):
     assert set(calls) == {torch.Size((1, 3 * TOKENS, 256))}
     assert len(calls) == LAYERS * ((STEPS + 1) * CHUNKS - 1)
     assert (video - sample(tiny.remembering())).abs().max() > 0.01
+
+
+def test_guidance_that_evaluates_a_prompt_once_more_leaves_memory_as_it_is():
+    sigmas = []
+
+    def evaluate_again(arguments):
+        names = ("model", "cond", "input", "sigma", "model_options")
+        model, cond, x, sigma, options = (arguments[name] for name in names)
+        comfy.samplers.calc_cond_batch(model, [cond], x, sigma, options)
+        sigmas.append(sigma.item())
+        return arguments["denoised"]
+
+    model = tiny.remembering().clone()
+    model.set_model_sampler_post_cfg_function(evaluate_again)
+    assert torch.equal(sample(model), sample(tiny.remembering()))
+    assert len(sigmas) == STEPS * CHUNKS
+    assert min(sigmas) > 0  # a clean pass predicts nothing
+
+
+def test_layers_may_be_left_out_of_the_negative_in_every_tier():
+    """As the host's SkipLayerGuidanceDiTSimple does it."""
+    skipped = []
+
+    def skip(block, _):
+        skipped.append(block)
+        return block
+
+    def calculate(arguments):
+        names = ("model", "input", "sigma", "model_options")
+        model, x, sigma, options = (arguments[name] for name in names)
+        cond, uncond = arguments["conds"]
+        without = comfy.model_patcher.set_model_options_patch_replace(
+            dict(options), skip, "dit", "double_block", 1
+        )
+        full, _ = comfy.samplers.calc_cond_batch(model, [cond, None], x, sigma, options)
+        _, less = comfy.samplers.calc_cond_batch(model, [None, uncond], x, sigma, without)
+        return [full, less]
+
+    videos = []
+    for tier in ("gpu", "cpu"):
+        model = tiny.remembering(reservoir_device=tier).clone()
+        model.set_model_sampler_calc_cond_batch_function(calculate)
+        videos.append(sample(model, cfg=3.0, negative=tiny.conditioning(2), length=117))
+    assert skipped
+    assert torch.equal(*videos)

@@ -31,6 +31,11 @@ def test_surprises_are_told(length, warning):
     assert warning in plan(length, reservoir_frames=120)[0]
 
 
+def test_a_size_that_the_sampler_refuses_is_refused():
+    with pytest.raises(ValueError, match="width is 850, but Wan needs a multiple of 16: use 848"):
+        tiny.node("RelaxForcingPlan", model=tiny.remembering(), length=81, **SIZE | {"width": 850})
+
+
 def test_each_tier_is_costed_and_the_chosen_one_marked():
     text, _ = plan(957, reservoir_device="cpu", reservoir_dtype="fp8")
     assert text.count("reservoir_device") == 4

@@ -253,6 +253,17 @@ def test_a_change_begins_anew_says_so_and_leaves_the_old_alone(output, caplog, n
     assert torch.equal(changed, sample(autosave=False, chunks=3, **CHANGES[name]())[0])
 
 
+def test_a_rollout_without_a_chunk_that_can_be_used_is_named(output, caplog):
+    caplog.set_level(logging.INFO)
+    with accident(2, interrupt), pytest.raises(InterruptProcessingException):
+        sample(chunks=3)
+    first = min(saved())
+    Path(first).write_bytes(b"")
+    assert torch.equal(sample(chunks=3)[0], sample(autosave=False, chunks=3)[0])
+    name = Path(first).parent.name
+    assert f"Starts anew: no chunk of the unfinished rollout {name} can be used." in caplog.text
+
+
 OTHERS = {
     "sigmas": lambda: [{}, {"sigmas": torch.tensor([1.0, 0.5, 0.0])}],
     "shift": lambda: [{"model": with_shift(shift)} for shift in (5.0, 6.0)],

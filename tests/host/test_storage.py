@@ -60,6 +60,33 @@ def test_what_cannot_fit_is_refused_before_sampling(monkeypatch):
         sample(model)
 
 
+def test_for_a_window_that_cannot_fit_only_its_own_settings_are_named(monkeypatch):
+    inputs = {"sink_frames": 0, "window_frames": 0, "rope": "hybrid"}
+    (model,) = tiny.node("RelaxForcingWindowMemory", model=tiny.model(), **inputs)
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 100_000)
+    with pytest.raises(ValueError, match=r"set window_frames to fewer .*saves? up to") as refused:
+        sample(model)
+    assert "reservoir" not in str(refused.value)
+
+
+def test_a_negative_that_a_node_keeps_at_cfg_1_is_counted(caplog):
+    """Nodes such as the host's NAGuidance switch the host's saving of half the work off."""
+    model = tiny.remembering()
+    model.model_options["disable_cfg1_optimization"] = True
+    lines = []
+    for case in (
+        {"model": model, "cfg": 1.0},
+        {"model": tiny.remembering(), "cfg": 3.0},
+        {"model": tiny.remembering(), "cfg": 1.0},
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            sample(**case, length=57, negative=tiny.conditioning(2))
+        lines += [line for line in caplog.messages if "remembered in" in line]
+    kept, guided, skipped = lines
+    assert kept == guided != skipped
+
+
 def test_the_log_says_where_memory_lies(caplog):
     with caplog.at_level(logging.INFO):
         sample(tiny.remembering(reservoir_device="auto"), length=13)

@@ -166,6 +166,21 @@ def test_a_stream_that_missed_a_clean_pass_is_refused():
         memory.read(plan.chunk(2), 0, keys, values)
 
 
+def test_a_chunk_that_is_remembered_twice_is_refused():
+    plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
+    memory = make_memory(plan, rows=1)
+    remember(memory, plan.chunk(0), KeySource(1))
+    with pytest.raises(RuntimeError, match="Layer 0 is evaluated twice while chunk 0"):
+        remember(memory, plan.chunk(0), KeySource(1))
+
+
+def test_without_layer_0_nothing_is_remembered_wrongly():
+    plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
+    memory = make_memory(plan, rows=1)
+    with pytest.raises(RuntimeError, match="Layer 0 is left out while chunk 0"):
+        memory.commit(plan.chunk(0), 1, *KeySource(1)(plan.chunk(0)))
+
+
 def test_a_stream_that_appears_late_is_refused():
     plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
     memory = make_memory(plan, rows=1)

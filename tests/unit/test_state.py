@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -409,7 +411,8 @@ def test_unfinished_rollouts_stay_until_they_are_old(tmp_path):
     assert not old.folder.exists()
 
 
-def test_what_is_in_use_unreadable_or_foreign_stays(tmp_path):
+def test_what_is_in_use_unreadable_or_foreign_stays(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     held, strange, mixed = (aged(tmp_path, name, 9, planned_chunks=1) for name in "abc")
     (strange.folder / DESCRIPTION).write_text("{}")
     foreign = [tmp_path / "folder" / "file", mixed.folder / "my notes", tmp_path / "file"]
@@ -418,5 +421,6 @@ def test_what_is_in_use_unreadable_or_foreign_stays(tmp_path):
         path.touch()
     with held.hold():
         clean_up(tmp_path, finished_bytes=0, unfinished_seconds=0)
+    assert re.findall("Deleted .*", caplog.text) == [f"Deleted the saved rollout {mixed.folder}."]
     assert [len(saved.files) for saved in (held, strange, mixed)] == [3, 3, 0]
     assert all(path.exists() for path in foreign)
