@@ -209,7 +209,7 @@ def running_host(python, host, arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = on_data() + ["--port", port, "--disable-api-nodes"] + arguments
+    arguments = arguments + on_data() + ["--port", port, "--disable-api-nodes"]
     command = host_command(python, host, arguments)
     with open(log_path, "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

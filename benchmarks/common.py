@@ -234,7 +234,7 @@ def result(name: str, shape: Shape, figures: dict) -> dict:
         "torch": torch.__version__,
         "host": host_version,
         "attention": optimized_attention.__name__,
-        "commit": _commit(),
+        "commit": COMMIT,
         "shape": asdict(shape) | {"tokens_per_frame": shape.tokens},
         "figures": figures,
     }
@@ -268,10 +268,10 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The commit, `-dirty` when what is measured differs from it; GIT_COMMIT where git is not."""
-    measured = ("--", "relax_memory", "demo", "benchmarks", ":!benchmarks/results")
+    measured = ("relax_memory", "nodes", "demo", "tests", "benchmarks", ":!benchmarks/results")
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}-dirty" if _git("status", "--porcelain", *measured) else commit
+        return f"{commit}-dirty" if _git("status", "--porcelain", "--", *measured) else commit
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("GIT_COMMIT")
 
@@ -280,3 +280,6 @@ def _git(*arguments: str) -> str:
     command = ["git", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+COMMIT = _commit()  # that of the beginning: some runs take an hour

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
+import psutil
 import torch
 from common import ROOT
 
@@ -46,6 +47,8 @@ def peak_bytes() -> int:
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
     except OSError:
+        if peak := getattr(psutil.Process().memory_info(), "peak_wset", None):  # Windows
+            return peak
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,18 +85,18 @@ def undisturbed(run: Callable, folder: Path) -> Expected:
 
 def run_once(output: Path, wanted: Expected, done: dict) -> None:
     """Continue the rollout in `output` until it is complete or the process is killed."""
-    before, videos = crash_run.saved_files(output), videos_of(output)
+    before, videos, left = crash_run.saved_files(output), videos_of(output), parts(output)
     process = crash_run.start(output, output / "result", wanted.run)
     again = 0 if wanted.pictures is None else len(before) / crash_run.CHUNKS  # decoded first
     process.join(random.uniform(0, wanted.seconds * (1 + again) / 2))
     if done["kills"] % 2:
-        while process.is_alive() and not writing(output):
+        while process.is_alive() and parts(output) <= left:
             time.sleep(1e-4)
     process.kill()
     process.join()
     killed = process.exitcode != 0
     done["kills" if killed else "runs_without_a_kill"] += 1
-    done["kills_while_writing"] += killed and writing(output)
+    done["kills_while_writing"] += killed and not parts(output) <= left
     after = crash_run.saved_files(output)
     done["finished_chunks_lost_or_made_again"] += sum(before[f] != after.get(f) for f in before)
     if killed and wanted.pictures is not None:
@@ -128,9 +129,13 @@ def check_video(output: Path, pictures: numpy.ndarray, done: dict) -> None:
     done["partial_videos_left_at_the_end"] += len(crash_run.unfinished_videos(output))
 
 
-def writing(output: Path) -> bool:
-    """Whether a file is unfinished."""
-    return any(output.glob("relax_forcing/*/part"))
+def parts(output: Path) -> set[tuple[Path, int]]:
+    """Files that are being written, or were when a process was killed, and when they began."""
+    found = set()
+    for path in output.glob("relax_forcing/*/part"):
+        with suppress(OSError):  # finished meanwhile
+            found.add((path, path.stat().st_mtime_ns))
+    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterable
+from operator import sub
 
 import common
 import torch
@@ -52,6 +53,7 @@ LOOK_SECONDS = (1, 10, 20, 30, 40, 50, 58)  # where a stretch that is measured b
 LOOK_FRAMES, WARM_UP_FRAMES = 7, 2  # latent frames of a stretch, and decoded before it
 DRIFTING = ("main_right", "colour_error", "motion_ratio")  # whose slope over time is given
 BATCH = 16  # videos that are sampled together
+LAST_CHUNKS = 10  # whose time is given
 FIGURES = tuple(name for name, field in Report.__dataclass_fields__.items() if field.type is float)
 COLUMNS = {
     "main_right": "main thing right",
@@ -113,12 +115,12 @@ def looks(vae, latents: torch.Tensor, scenes: list[Scene], seconds: Iterable[int
 def observe(
     model, vae, policy: Policy, scenes: list[Scene], length: int, seconds: list[int]
 ) -> tuple[list[list[Report]], list[float]]:
-    """Reports of every moment, one a scene, and the seconds of every chunk of one video."""
+    """Reports of every moment, one a scene, and seconds of the last chunks for each video."""
     reports, chunk_seconds = [[] for _ in seconds], []
     for first in range(0, len(scenes), BATCH):
         batch = scenes[first : first + BATCH]
         latents, taken = rollout(model, policy, batch, length, seed=first)
-        chunk_seconds += [each / len(batch) for each in taken]
+        chunk_seconds += [each / len(batch) for each in taken[-LAST_CHUNKS:]]
         for moment, seen in zip(reports, looks(vae, latents, batch, seconds), strict=True):
             moment += seen
     return reports, chunk_seconds
@@ -173,7 +175,8 @@ def table(figures: dict[str, dict]) -> str:
         ends = [line[column] for column in COLUMNS]
         ends = [end[-1] if isinstance(end[-1], list) else end for end in ends]
         shown = ["-" if mean is None else f"{mean:.3f} ± {half:.3f}" for mean, half in ends]
-        cost = f"{line['held_bytes'] / 1e6:.1f} MB | {1000 * line['seconds_per_chunk']:.0f} ms"
+        milliseconds = 1000 * line["seconds_per_chunk_and_video"]
+        cost = f"{line['held_bytes'] / 1e6:.1f} MB | {milliseconds:.0f} ms"
         rows.append(f"| {name} | {' | '.join(shown)} | {cost} |")
     return "\n".join(rows)
 
@@ -215,15 +218,23 @@ def main() -> None:
     length = FRAMES_PER_SECOND * options.seconds - 3
     seconds = [second for second in LOOK_SECONDS if second < options.seconds]
     model, vae = load_checkpoint(str(MODEL), shift=SHIFT), load_vae()
-    scenes, figures = pairs(options.pairs), {}
+    scenes, figures, at_the_end = pairs(options.pairs), {}, {}
     for name in options.policies:
         policy, began = POLICIES[name], time.monotonic()
         reports, chunk_seconds = observe(model, vae, policy, scenes, length, seconds)
         figures[name] = summary(reports, seconds) | {
-            "seconds_per_chunk": common.median(chunk_seconds),
+            "seconds_per_chunk_and_video": common.median(chunk_seconds),
             "held_bytes": SHAPE.frame_bytes * held_frames(policy, (length - 1) // 4 + 1),
         }
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        at_the_end[name] = {
+            column: [getattr(report, column) for report in reports[-1]] for column in PANELS
+        }
+    for name in figures.keys() if PAPER in figures else ():
+        figures[name]["more_than_paper"] = {
+            column: interval(map(sub, at_the_end[name][column], at_the_end[PAPER][column]))
+            for column in PANELS
+        }
     print(table(figures))
     outcome = {"pairs": len(scenes), "seconds": seconds, "policies": figures}
     common.finish(common.result("policy_lab", SHAPE, outcome), save=options.save)

@@ -7,6 +7,7 @@ that stands still, or one that forgets.
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from statistics import median
 
 import numpy as np
@@ -17,7 +18,6 @@ from .world import COLOURS, FRAMES_PER_SECOND, GROUNDS, RADII, SPEEDS, Scene, Th
 
 NEAR = 0.33  # a pixel further than this from every colour, in RGB from 0 to 1, shows the ground
 SMALLEST_PIXELS = 24  # smaller spots are edges, not things
-HIDDEN_FRAMES = 24  # how long a thing may stay behind another
 RIGHT_COLOUR = 0.2  # a larger colour error is another colour
 TOUCHING = 2.2 * RADII[1]  # pixels between two middles that may overlap
 STEP_FRAMES = 2  # video frames over which a displacement is taken
@@ -59,7 +59,8 @@ class Report:
     `main_right` is the share of frames that show the main thing, the first of the prompt, in its
     colour, and 0 if its usual shape is another; `colour_error` a distance in RGB from 0 to 1;
     `shape_error` the share of things whose usual shape is another; `pixels_per_second` tracked
-    displacement, `motion_ratio` that over the speed wanted; the artefacts are shares of frames.
+    displacement, shaking included, `motion_ratio` that over the speed wanted; the artefacts are
+    shares of frames, `lost` only where nothing in front can hide the thing.
     """
 
     main_right: float
@@ -106,7 +107,7 @@ def measure(video: Tensor, scene: Scene, *, speed: float | None = None) -> Repor
         ground_error=_ground_error(video, scene),
         pixels_per_second=moved * FRAMES_PER_SECOND,
         motion_ratio=moved / wanted,
-        lost=_mean([lost for track in tracks for lost in _lost(track, alone=len(tracks) == 1)]),
+        lost=_mean([lost for i, track in enumerate(tracks) for lost in _lost(track, tracks[:i])]),
         split=_mean([sight.pieces > 1 for sight, _ in seen]),
         invented=_mean(invented),
         looks=tuple(looks),
@@ -222,22 +223,33 @@ def _steps(track: Track) -> list[float]:
     return [math.dist(a.place, b.place) for a, b in pairs if a and b and a.apart and b.apart]
 
 
-def _lost(track: Track, *, alone: bool) -> list[bool]:
-    """For every frame whether the thing is missing for longer than another could hide it."""
-    if alone or not any(track):
-        return [sight is None for sight in track]
-    missing, lost = 0, []
-    for sight in track:
-        missing = 0 if sight else missing + 1
-        lost.append(missing > HIDDEN_FRAMES)
-    return lost
+def _lost(track: Track, front: list[Track]) -> list[bool]:
+    """For every frame whether the thing is missing, with none of those in front near its place.
+
+    Its place is where it was last seen or is next seen.
+    """
+    before = accumulate(track, _newer)
+    after = reversed([*accumulate(reversed(track), _newer)])
+    others = zip(*front, strict=True) if front else repeat(())
+    return [
+        sight is None and not any(_near(end, other) for end in ends for other in here)
+        for sight, here, *ends in zip(track, others, before, after, strict=False)
+    ]
+
+
+def _newer(old: Sight | None, new: Sight | None) -> Sight | None:
+    return new or old
+
+
+def _near(one: Sight | None, other: Sight | None) -> bool:
+    return None not in (one, other) and math.dist(one.place, other.place) < TOUCHING
 
 
 def _ground_error(video: Tensor, scene: Scene) -> float:
     """Distance in RGB of the ground, as it mostly shows, from what it should be."""
     shown = video.float().cpu().median(dim=0).values
     wanted = ground(scene)
-    return float((shown - wanted).flatten(1).median(dim=1).values.norm())
+    return float((shown - wanted).norm(dim=0).median())
 
 
 def _mean(figures: list) -> float:

@@ -24,8 +24,9 @@ import torch
 tiny.pack()  # before processes are forked, so that they have it
 
 CHUNKS = 12
-# How many chunks the runs that are killed get on by, in any order; together less than all.
-FURTHER = (0, 1, 1, 2, 2)
+# At least so many chunks the runs that are killed get on by, in any order; with one more each, and
+# some that are saved before a kill takes effect, they are still less than all.
+FURTHER = (0, 0, 1, 1, 1)
 SETTINGS = {"width": 48, "height": 32, "seed": 7, "steps": 4, "frames_per_chunk": 3}
 
 
@@ -49,34 +50,44 @@ def _run(node_id: str, output: Path, chunks: int, **settings):
     return tiny.node(node_id, **inputs)
 
 
-def run_to_file(run, output: Path, result: Path, sampling) -> None:
-    """Run in one thread and write the latents; `sampling` is set when the host is ready."""
+def run_to_file(run, output: Path, result: Path, ready, go) -> None:
+    """Run in one thread and write the latents: `ready` when the host is, waiting for `go`."""
     torch.set_num_threads(1)
     tiny.remembering()
-    sampling.set()
+    ready.set()
+    go.wait(120)
     latents, _ = run(output)
     safetensors.torch.save_file({"latents": latents}, result)
 
 
 def start(output: Path, result: Path, run=sample) -> multiprocessing.Process:
     """A process that does `sample` or `stream`, returned when it begins to sample."""
-    methods = multiprocessing.get_all_start_methods()
-    starter = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    starter.set_forkserver_preload(["crash_run"])
-    sampling = starter.Event()
-    process = starter.Process(target=run_to_file, args=(run, output, result, sampling))
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):  # the server needs it
-        process.start()
-    sampling.wait(120)
+    (process,) = start_together(output, [result], run)
     return process
 
 
-def wait(output: Path, chunks: int, seconds: float, running: Callable[[], bool]) -> None:
-    """Wait until so many more chunks are saved, then up to so many seconds or for one chunk more.
+def start_together(output: Path, results: list[Path], run=sample) -> list[multiprocessing.Process]:
+    """As `start`, several that begin at the same moment, with a result each."""
+    methods = multiprocessing.get_all_start_methods()
+    starter = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    starter.set_forkserver_preload(["crash_run"])
+    go, processes = starter.Event(), []
+    for result in results:
+        ready = starter.Event()
+        process = starter.Process(target=run_to_file, args=(run, output, result, ready, go))
+        with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):  # it needs that
+            process.start()
+        processes.append(process)
+        ready.wait(120)
+    go.set()
+    return processes
+
+
+def wait(output: Path, count: int, seconds: float, running: Callable[[], bool]) -> None:
+    """Wait until so many chunks are saved, then up to so many seconds or for one chunk more.
 
     So a machine on which a chunk takes no time still has chunks left when all is over.
     """
-    count = saved_count(output) + chunks
     while running() and saved_count(output) < count:
         time.sleep(0.002)
     end = time.monotonic() + random.uniform(0, seconds)

@@ -209,8 +209,14 @@ def write_models(folder: Path) -> None:
 
 
 def write_pack(folder: Path) -> None:
-    """The files of the pack that the registry hands out, and no others."""
-    for name in listed("--exclude-standard") - listed("--ignored", "--exclude-from=.comfyignore"):
+    """The files of the pack that the registry hands out; all of them where git cannot tell."""
+    try:
+        names = listed("--exclude-standard") - listed("--ignored", "--exclude-from=.comfyignore")
+    except (OSError, subprocess.CalledProcessError):
+        folder.parent.mkdir()
+        folder.symlink_to(ROOT, target_is_directory=True)
+        return
+    for name in names:
         copy = folder / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy)

@@ -91,7 +91,9 @@ def test_the_laboratory_has_every_figure_of_every_policy():
     assert figures["policies"].keys() == set(policies)
     for line in figures["policies"].values():
         assert {"main_right", "colour_changed", "motion_ratio", "lost", "split"} < line.keys()
-        assert line["seconds_per_chunk"] > 0 < line["held_bytes"]
+        assert line["seconds_per_chunk_and_video"] > 0 < line["held_bytes"]
+    paper = figures["policies"]["relaxed (paper)"]["more_than_paper"]
+    assert paper["main_right"] == [0, 0]
     held = [figures["policies"][name]["held_bytes"] for name in policies]
     assert held[0] > held[1] >= held[2]
 

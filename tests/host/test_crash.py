@@ -35,7 +35,7 @@ def test_killed_at_random_moments_it_goes_on_bit_for_bit(tmp_path, undisturbed):
     for chunks in random.sample(crash_run.FURTHER, KILLS):
         before = crash_run.saved_files(tmp_path)
         process = crash_run.start(tmp_path, tmp_path / "result")
-        crash_run.wait(tmp_path, chunks, seconds / crash_run.CHUNKS, process.is_alive)
+        crash_run.wait(tmp_path, len(before) + chunks, seconds / crash_run.CHUNKS, process.is_alive)
         process.kill()
         process.join()
         assert before.items() <= crash_run.saved_files(tmp_path).items()
@@ -51,9 +51,10 @@ def test_killed_at_random_moments_it_goes_on_bit_for_bit(tmp_path, undisturbed):
 def test_two_at_once_do_not_disturb_each_other(tmp_path, undisturbed):
     latents, _ = undisturbed
     files = [tmp_path / "one", tmp_path / "two"]
-    processes = [crash_run.start(tmp_path, file) for file in files]
+    processes = crash_run.start_together(tmp_path, files)
     for process, file in zip(processes, files, strict=True):
         assert torch.equal(result_of(process, file), latents)
+    assert len(list(tmp_path.glob("relax_forcing/*/"))) == 2  # neither took up the other's
 
 
 LIMITED = """

@@ -67,6 +67,8 @@ def many_starts(monkeypatch):
 
 
 def run_until_killed(server: live.Server, output: Path, chunks: int) -> None:
+    count = crash_run.saved_count(output) + chunks
+
     def run():
         with suppress(aiohttp.ClientError, KeyError):
             latents_of(server, sampler())
@@ -74,7 +76,7 @@ def run_until_killed(server: live.Server, output: Path, chunks: int) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     seconds = CHUNK_SECONDS if chunks else SECONDS_TO_LOAD
-    crash_run.wait(output, chunks, seconds, thread.is_alive)
+    crash_run.wait(output, count, seconds, thread.is_alive)
     server.__exit__()
     thread.join()
 

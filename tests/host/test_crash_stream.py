@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import comfy.model_management
 import crash_run
@@ -140,7 +141,7 @@ def test_killed_at_random_moments_every_saved_chunk_can_be_seen(output, undistur
         process = crash_run.start(output, result, crash_run.stream)
         again = 0 if chunks else len(saved) / 2  # what is saved is decoded again first
         moment = (1 + again) * seconds / crash_run.CHUNKS
-        crash_run.wait(output, chunks, moment, process.is_alive)
+        crash_run.wait(output, len(saved) + chunks, moment, process.is_alive)
         process.kill()
         process.join()
         after = crash_run.saved_files(output)
@@ -161,10 +162,10 @@ def test_killed_at_random_moments_every_saved_chunk_can_be_seen(output, undistur
 
 
 def two_at_once(output, results):
-    """Two processes that make the same video, returned when both have begun to write it."""
+    """Two processes that make the same video, returned when both have saved a chunk."""
     run = functools.partial(crash_run.stream, chunks=LONG)
-    processes = [crash_run.start(output, file, run) for file in results]
-    while len(crash_run.unfinished_videos(output)) < 2:
+    processes = crash_run.start_together(output, results, run)
+    while len({Path(file).parent for file in crash_run.saved_files(output)}) < 2:
         assert all(process.is_alive() for process in processes)
         time.sleep(0.005)
     return processes

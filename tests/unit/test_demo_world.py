@@ -9,7 +9,7 @@ import torch
 
 from demo.measure import measure
 from demo.text import TEXT_WIDTH, TOKENS, WORDS, embed, tokens, unknown_words
-from demo.world import COLOURS, SIZE, Scene, Thing, draw, ground, positions, random_scene
+from demo.world import COLOURS, PATTERNS, SIZE, Scene, Thing, draw, ground, positions, random_scene
 
 MOMENTS = torch.arange(48.0)
 
@@ -157,7 +157,22 @@ def test_a_swapped_thing_has_the_wrong_shape():
 def test_a_thing_that_vanishes_is_lost():
     alone = scene(things=scene().things[:1])
     video = torch.cat([truth(scene())[:8], truth(alone)[8:]])
-    assert measure(video, scene()).lost > 0.1
+    assert measure(video, scene()).lost == pytest.approx(0.5 * 40 / 48)
+
+
+def test_nothing_can_hide_the_thing_in_front():
+    behind = scene(things=scene().things[1:])
+    video = torch.cat([truth(scene())[:1], truth(behind)[1:]])
+    report = measure(video, scene())
+    assert report.lost == pytest.approx(0.5 * 47 / 48)
+    assert not report.follows_prompt
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern in PATTERNS if pattern != "striped"])
+def test_another_pattern_is_another_ground(pattern):
+    assert scene().pattern == "striped"
+    other = truth(scene(pattern=pattern))
+    assert measure(other, scene()).ground_error > 0.05
 
 
 @pytest.mark.parametrize("things", [1, 2])

@@ -391,7 +391,7 @@ def aged(folder, name, age, **changes):
 
 
 def test_finished_rollouts_stay_until_newer_ones_take_the_room(tmp_path):
-    finished = [aged(tmp_path, f"{age}", age, planned_chunks=3) for age in range(4)]
+    finished = [aged(tmp_path, f"{age}", 100 * age, planned_chunks=3) for age in range(4)]
     size = finished[0].bytes
     for room, kept in [(2 * size, 2), (size, 1), (0, 0)]:
         clean_up(tmp_path, finished_bytes=room)
