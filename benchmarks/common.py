@@ -112,7 +112,7 @@ def causal_model(shape: Shape, seed: int = 0):
             ffn_dim=shape.ffn_dim,
             num_heads=shape.heads,
             num_layers=shape.layers,
-            operations=comfy.ops.disable_weight_init,
+            operations=torch.nn,
             dtype=torch.float32,
         )
     generator = torch.Generator(DEVICE).manual_seed(seed)

@@ -20,8 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_clip() -> comfy.sd.CLIP:
-    """The text encoder of the small world, which has no weights."""
-    return comfy.sd.CLIP(SimpleNamespace(params={}, clip=TextEncoder, tokenizer=Tokenizer))
+    """The text encoder of the small world, which has no weights to put on a GPU."""
+    cpu = torch.device("cpu")
+    return comfy.sd.CLIP(
+        SimpleNamespace(params={}, clip=TextEncoder, tokenizer=Tokenizer),
+        model_options={"load_device": cpu, "offload_device": cpu},
+    )
 
 
 def load_vae() -> comfy.sd.VAE:

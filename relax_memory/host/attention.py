@@ -51,11 +51,15 @@ def with_memory(
 
 def _replace_attention(model: ModelPatcher) -> None:
     network = model.get_model_object("diffusion_model")
-    for index in range(len(network.blocks)):
-        name = f"diffusion_model.blocks.{index}.self_attn.forward"
+    for index, name in enumerate(_attention_names(network)):
         original = model.get_model_object(name)
         if not isinstance(original, MemoryAttention):
             model.add_object_patch(name, MemoryAttention(network, index, original))
+
+
+def _attention_names(network: WanModel) -> list[str]:
+    """By block, as the host's patcher knows them."""
+    return [f"diffusion_model.blocks.{i}.self_attn.forward" for i in range(len(network.blocks))]
 
 
 def _follow_clone(model: ModelPatcher, clone: ModelPatcher) -> None:
@@ -67,12 +71,15 @@ def _follow_clone(model: ModelPatcher, clone: ModelPatcher) -> None:
 
 
 @contextmanager
-def attached(model: ModelPatcher, policy: Policy) -> Iterator[None]:
+def attached(model: ModelPatcher) -> Iterator[None]:
     """Memory for the length of one run, for a loaded model without a memory node."""
-    patches = with_memory(model, policy).object_patches
-    names = [name for name, patch in patches.items() if isinstance(patch, MemoryAttention)]
-    originals = {name: comfy.utils.set_attr(model.model, name, patches[name]) for name in names}
+    network = model.model.diffusion_model
+    originals = {}
     try:
+        for index, name in enumerate(_attention_names(network)):
+            original = comfy.utils.get_attr(model.model, name)
+            attention = MemoryAttention(network, index, original)
+            originals[name] = comfy.utils.set_attr(model.model, name, attention)
         yield
     finally:
         for name, original in originals.items():

@@ -17,6 +17,8 @@ from ..policies import Policy, WindowMemory
 from ..report import gigabytes
 from ..storage import Storage, supports_fp8
 
+ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
+
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ class Budget:
     @property
     def fits(self) -> bool:
         needed = self.device_bytes, self.host_bytes
-        if self.device.type == "cpu":
+        if self.device.type in ONE_MEMORY:
             return sum(needed) <= self.device_free_bytes
         return needed[0] <= self.device_free_bytes and needed[1] <= self.host_free_bytes
 
@@ -88,14 +90,14 @@ def make_budget(
         ),
         costs=costs(plan, model_shape(model, height, width), storage, rows=rows),
         device=device,
-        device_free_bytes=_free_bytes(device),
-        host_free_bytes=_free_bytes(torch.device("cpu")),
+        device_free_bytes=_free_bytes(device, model),
+        host_free_bytes=_free_bytes(torch.device("cpu"), model),
     )
     if storage.device != "auto":
         return budget
     on_device = replace(budget, storage=replace(storage, device="gpu"))
     roomy = on_device.device_bytes + budget.weights_bytes <= budget.device_free_bytes
-    if roomy or device.type == "cpu":
+    if roomy or device.type in ONE_MEMORY:
         return on_device
     return replace(budget, storage=replace(storage, device="cpu"))
 
@@ -133,7 +135,7 @@ def _ways(budget: Budget) -> list[str]:
     if isinstance(budget.policy, WindowMemory):
         ways.append(f"set window_frames to fewer (half of them save up to {gigabytes(bank / 2)})")
     else:
-        if budget.storage.device != "cpu" and budget.device.type != "cpu":
+        if budget.storage.device != "cpu" and budget.device.type not in ONE_MEMORY:
             ways.append(f'set reservoir_device to "cpu" (moves {gigabytes(bank)} off the GPU)')
         if budget.storage.dtype != "fp8":
             ways.append(f'set reservoir_dtype to "fp8" (saves up to {gigabytes(0.48 * bank)})')
@@ -145,10 +147,11 @@ def _ways(budget: Budget) -> list[str]:
     return ways
 
 
-def _free_bytes(device: torch.device) -> int:
-    loaded = sum(
-        model.model_loaded_memory()
-        for model in comfy.model_management.current_loaded_models
-        if model.model is not None and model.device == device and device.type != "cpu"
-    )
-    return int(comfy.model_management.get_free_memory(device) + loaded)
+def _free_bytes(device: torch.device, model: ModelPatcher) -> int:
+    """Free for a rollout of `model`, with what the host unloads when it is asked to."""
+    loaded = [m for m in comfy.model_management.current_loaded_models if m.model is not None]
+    if device.type == "cpu":  # with dynamic VRAM the host keeps copies of weights there
+        given_back = sum(m.model.loaded_ram_size() for m in loaded if m.model.model != model.model)
+    else:
+        given_back = sum(m.model_loaded_memory() for m in loaded if m.device == device)
+    return int(comfy.model_management.get_free_memory(device) + given_back)

@@ -106,7 +106,8 @@ def _complete(
     """The weights that the model has a place for; ValueError if any of its own is missing."""
     config = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
     shape = config.unet_config
-    network = WanModel(**shape, device="meta", operations=comfy.ops.disable_weight_init)
+    # Of torch's own layers: with dynamic VRAM the host's have no weights until they are loaded.
+    network = WanModel(**shape, device="meta", operations=torch.nn)
     expected = network.state_dict()
     modules = {name.rpartition(".")[0] for name in expected} - {""}
     known = {

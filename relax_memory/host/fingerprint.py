@@ -50,7 +50,11 @@ def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
     network = model.model.diffusion_model
     options = model.model_options["transformer_options"]
     base = [type(model.model), type(network), model.model.get_dtype_inference()]
-    weights = {name: _original(model, name, w) for name, w in network.named_parameters()}
+    weights = {
+        f"{prefix}{name}": _original(model, f"{prefix}{name}", module, name)
+        for prefix, module in _modules(network)
+        for name in dict(module.named_parameters(recurse=False))
+    }
     return {
         "model": digest.of((base, weights)),
         "LoRAs and model patches": digest.of(_patches(model)),
@@ -58,11 +62,22 @@ def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
     }
 
 
-def _original(model: ModelPatcher, name: str, weight: Tensor) -> Tensor:
+def _modules(network: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """All modules, each with what comes before its parameters' names."""
+    return [(f"{name}." if name else "", module) for name, module in network.named_modules()]
+
+
+def _original(model: ModelPatcher, name: str, module: torch.nn.Module, own_name: str) -> Tensor:
     key = f"diffusion_model.{name}"
     if key in model.hook_backup:
         return model.hook_backup[key][0]
-    return model.backup[key].weight if key in model.backup else weight
+    if key in model.backup:
+        return model.backup[key].weight
+    weight = getattr(module, own_name)
+    if next(module.children(), None) is not None:
+        # With dynamic VRAM it has the file's dtype, until the host first loads it and casts it.
+        weight = weight.detach().to(dtype=getattr(module, f"{own_name}_comfy_model_dtype", None))
+    return weight
 
 
 def _patches(model: ModelPatcher) -> tuple:

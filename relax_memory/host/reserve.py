@@ -7,6 +7,7 @@ to make that room.
 import math
 from collections.abc import Callable
 
+import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 from comfy.model_patcher import ModelPatcher
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ..plan import Plan
 from ..policies import Policy
+from ..storage import Storage
 from .budget import Budget, check_budget, make_budget
 from .checks import check_latent, skips_negative
 
@@ -55,15 +57,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
                 )
             check_latent(noise)
             plan = sampler.plan(policy, noise.shape[2])
-            budget = make_budget(
-                guider.model_patcher,
-                plan,
-                options[STORAGE],
-                rows=len(noise) * _evaluated(guider),
-                height=noise.shape[3],
-                width=noise.shape[4],
-            )
-            check_budget(budget)
+            budget = decide(guider, plan, options[STORAGE], noise)
             options[STORAGE] = budget.storage
             options[RESERVED_BYTES] = budget.device_bytes
             comfy.patcher_extension.add_wrapper_with_key(
@@ -78,6 +72,22 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
     model.remove_wrappers_with_key(kind, KEY)
     model.add_wrapper_with_key(kind, KEY, outer_sample)
+
+
+def decide(guider: comfy.samplers.CFGGuider, plan: Plan, storage: Storage, like: Tensor) -> Budget:
+    """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
+    budget = make_budget(
+        guider.model_patcher,
+        plan,
+        storage,
+        rows=len(like) * _evaluated(guider),
+        height=like.shape[3],
+        width=like.shape[4],
+    )
+    check_budget(budget)
+    if budget.host_bytes:
+        comfy.model_management.ensure_pin_budget(budget.host_bytes)
+    return budget
 
 
 def _reserve(plan: Plan, budget: Budget) -> Callable:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..plan import Chunk, Plan
 from ..rollout import rollout
-from ..storage import Storage
 from ..trace import ChunkTrace
 from .attention import attached, policy_of
 from .reserve import RESERVED_BYTES, STORAGE
@@ -41,7 +40,7 @@ class Run:
         """Finished chunks in order, with the latents that `source` keeps."""
         model = self._guider.model_patcher
         options = self._extra_args["model_options"].setdefault("transformer_options", {})
-        storage = options.get(STORAGE, Storage(device="gpu"))
+        storage = options[STORAGE]
         self._session = session = Session(self._plan, storage, model.load_device)
 
         def denoise(chunk: Chunk, x: Tensor, sigma: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ class Run:
             on_step=on_step,
         )
         has_memory = policy_of(model) is not None
-        with nullcontext() if has_memory else attached(model, self._plan.policy):
+        with nullcontext() if has_memory else attached(model):
             options[SESSION] = session
             try:
                 start = time.perf_counter()

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..plan import Chunk, Plan
 from ..policies import Policy, RelaxedMemory
+from ..storage import Storage
 from .attention import check_supported, policy_of
 from .checks import check_conditioning, check_latent, check_sigmas
-from .reserve import ChunkedSampler
+from .reserve import STORAGE, ChunkedSampler, decide
 from .run import OnStep, Run
 from .source import FrameNoise, HostNoise
 
@@ -58,7 +59,11 @@ class MemorySampler(ChunkedSampler):
         x = model_wrap.inner_model.model_sampling.noise_scaling(
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
-        plan = self.plan(policy_of(model_wrap.model_patcher), x.shape[2])
+        policy = policy_of(model_wrap.model_patcher)
+        plan = self.plan(policy, x.shape[2])
+        if policy is None:  # a memory node would have decided before the model was loaded
+            options = extra_args["model_options"].setdefault("transformer_options", {})
+            options[STORAGE] = decide(model_wrap, plan, Storage(), x).storage
         video = torch.zeros_like(x)
         on_step = _report(callback, video, plan, steps=len(sigmas) - 1)
         run = Run(model_wrap, extra_args, plan)

@@ -2,6 +2,7 @@
 
 import random
 
+import comfy.model_management
 import comfy.sd
 import folder_paths
 import nodes as host_nodes
@@ -10,6 +11,7 @@ import tiny
 import torch
 from conftest import ROOT
 
+from demo.bundle import load_clip
 from demo.measure import measure
 from demo.world import draw, random_scene
 
@@ -61,6 +63,12 @@ def test_the_vae_shows_unseen_clips_as_they_are(bundle):
         shown = vae.decode(vae.encode(video))[0]
         errors.append((shown - video).square().mean())
     assert -10 * torch.stack(errors).mean().log10() >= DECIBELS
+
+
+def test_the_text_encoder_stays_off_the_gpu(monkeypatch):
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setattr(comfy.model_management, "text_encoder_device", lambda: cuda)
+    assert load_clip().patcher.load_device.type == "cpu"
 
 
 def test_text_is_encoded_by_the_hosts_node(bundle):

@@ -48,6 +48,19 @@ def test_the_same_weights_loaded_again_are_the_same():
     assert model_fingerprints(fresh()) == model_fingerprints(model())
 
 
+def test_what_dynamic_vram_casts_when_it_loads_is_the_same_before_and_after():
+    """As on a GPU: weights keep the file's dtype, and the host casts some for good."""
+    options = {"dtype": torch.bfloat16}
+    model = comfy.sd.load_diffusion_model_state_dict(tiny.state_dict(), model_options=options)
+    model.model.load_model_weights(tiny.state_dict(), "", assign=True)
+    model = with_memory(model, RelaxedMemory())
+    modulation = model.model.diffusion_model.head.modulation
+    before, dtype = model_fingerprints(model), modulation.dtype
+    model._load_list(for_dynamic=True, default_device=torch.device("cpu"))
+    assert (dtype, modulation.dtype) == (torch.float32, torch.bfloat16)
+    assert model_fingerprints(model) == before
+
+
 @pytest.mark.parametrize("name", sorted(tiny.state_dict(layers=1)))
 def test_every_weight_counts(name):
     other = model_fingerprints(fresh(lambda weights: weights[name].mul_(1.0001)))

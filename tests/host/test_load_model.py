@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 
+import comfy.memory_management
 import folder_paths
 import nodes as host_nodes
 import other_models
@@ -357,6 +358,13 @@ def test_a_lora_from_the_hosts_loader_changes_the_video(folder):
     assert torch.equal(sample(zero), sample(model))
     assert not torch.allclose(sample(changed), sample(model))
     assert changed.get_model_object("model_sampling").shift == 5.0
+
+
+def test_dynamic_vram_whose_layers_begin_without_weights_changes_nothing(folder, monkeypatch):
+    """The host turns it on for NVIDIA cards as it starts."""
+    torch.save({"generator_ema": WEIGHTS}, folder / "model.pt")
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
+    assert_holds(load("model.pt"))
 
 
 def test_the_host_can_load_the_file_anew_for_a_clone(folder):

@@ -6,6 +6,12 @@ import comfy.model_management
 import pytest
 import tiny
 import torch
+from comfy_extras.nodes_custom_sampler import SamplerCustom
+
+from relax_memory.costs import Costs
+from relax_memory.host.budget import Budget
+from relax_memory.policies import RelaxedMemory
+from relax_memory.storage import Storage
 
 VIDEO = {
     "width": 48,
@@ -58,6 +64,34 @@ def test_what_cannot_fit_is_refused_before_sampling(monkeypatch):
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 100_000)
     with pytest.raises(ValueError, match=r"0\.1 MB are free on cpu.*reservoir_dtype.*saves"):
         sample(model)
+
+
+def test_without_a_memory_node_what_cannot_fit_is_refused_too(monkeypatch):
+    (sampler,) = tiny.node("RelaxForcingSamplerSelect", frames_per_chunk=3)
+    empty = {"samples": torch.zeros(1, 16, 12, 4, 6)}
+    arguments = {"add_noise": True, "noise_seed": 3, "cfg": 1.0, "sampler": sampler}
+    arguments |= {"positive": tiny.conditioning(1), "negative": tiny.conditioning(2)}
+    arguments |= {"sigmas": torch.tensor([1.0, 0.5, 0.0]), "latent_image": empty}
+    SamplerCustom.execute(model=tiny.model(), **arguments)
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 100_000)
+    with pytest.raises(ValueError, match=r"0\.1 MB are free on cpu"):
+        SamplerCustom.execute(model=tiny.model(), **arguments)
+
+
+@pytest.mark.parametrize(("device", "fits"), [("cuda", True), ("mps", False)])
+def test_a_device_that_computes_in_host_memory_has_one_budget(device, fits):
+    shares = Costs(bank_bytes=60, buffer_bytes=30)
+    budget = Budget(
+        policy=RelaxedMemory(),
+        storage=Storage(device="cpu"),
+        weights_bytes=0,
+        chunk_bytes=30,
+        costs=shares,
+        device=torch.device(device),
+        device_free_bytes=100,
+        host_free_bytes=100,
+    )
+    assert budget.fits == fits
 
 
 def test_for_a_window_that_cannot_fit_only_its_own_settings_are_named(monkeypatch):

@@ -104,6 +104,26 @@ def test_our_sampler_without_a_memory_node_has_the_papers_settings():
     assert torch.equal(ordinary(bare, "euler"), before)
 
 
+def test_without_a_memory_node_what_others_put_into_the_model_stays_there():
+    events = []
+
+    class Patch:
+        def __call__(self, arguments):
+            events.append("used")
+            return arguments["x"]
+
+        def to(self, device):
+            events.append("moved")
+            return self
+
+    bare = tiny.model("causal").clone()
+    bare.set_model_attn1_patch(Patch())
+    (sampler,) = tiny.node("RelaxForcingSamplerSelect", frames_per_chunk=3)
+    advanced(bare, sampler, Case().prompts, 6)
+    first, last = events.index("used"), len(events) - events[::-1].index("used")
+    assert "moved" not in events[first:last]
+
+
 def ordinary(model, sampler: str, seed: int = 3) -> torch.Tensor:
     (latent,) = host_nodes.common_ksampler(
         model, seed, 3, 3.0, sampler, "simple", tiny.conditioning(1), tiny.conditioning(2), empty(9)
