@@ -33,11 +33,11 @@ def unknown_words(text: str) -> list[str]:
     return [word for word in re.findall("[^\\W\\d_]+", text.lower()) if word not in WORDS]
 
 
-def embed(numbers: list[int], reach: int = REACH) -> Tensor:
+def embed(numbers: list[int]) -> Tensor:
     """Embeddings `[tokens, 4096]` of what `tokens` gave."""
     features = torch.zeros(len(numbers), TEXT_WIDTH)
     for place, number in enumerate(numbers):
         if number:
-            for back, known in enumerate(numbers[place::-1][:reach]):
+            for back, known in enumerate(numbers[place::-1][:REACH]):
                 features[place, back * len(WORDS) + known] = LOUDNESS
     return features

@@ -29,15 +29,15 @@ from comfy.ldm.wan.model import WanModel  # noqa: E402
 
 from demo.causal import CausalClip  # noqa: E402
 from demo.clips import CELLS, FRAMES, Clips, shortened  # noqa: E402
-from demo.text import REACH, WORDS, embed, tokens  # noqa: E402
+from demo.text import embed, tokens  # noqa: E402
 from demo.train_vae import FOLDER  # noqa: E402
 from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(8500, 3000), learning_rate=2e-3, block_rate=4e-3)
-BEGINNING_STEPS, BEGINNINGS = 2500, 32  # steps with first chunks alone, and how many of them
-BEGINNING_EVERY = 3  # steps, after these
+SCHEDULE = Schedule(cycles=(14000,), learning_rate=2e-3, block_rate=4e-3)
+BEGINNING_STEPS, BEGINNINGS = 3500, 32  # steps with first chunks alone, and how many of them
+BEGINNING_EVERY = 2  # steps, after these
 BATCH_CLIPS = 8
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
@@ -45,10 +45,9 @@ SIZE = (8, 8)  # of the latents
 LEAST_NOISE = 0.2  # the last of four steps begins at 0.25
 PURE_NOISE = (0.5, 0.25)  # how often a first and a later chunk is noise alone, as each is at first
 OWN_PAST, OWN_PASTS = 0.4, 2  # how often the past is made by the model, and how often again
-OWN_PAST_FROM_STEP = 3500
+OWN_PAST_FROM_STEP = 4500
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
-REACH_FROM_STEP = 8500  # from here on a word knows the third before it too
-THING_WEIGHT, THINGS_FROM_STEP = 4.0, 5500  # more than of the field, so that no thing is let go
+THING_WEIGHT = 4.0  # more than of the field, so that no thing is let go
 
 Memory = list[tuple[int, ...]]
 
@@ -136,20 +135,19 @@ class Trainer:
         whole = step >= BEGINNING_STEPS and step % BEGINNING_EVERY > 0
         count, chunks = (BATCH_CLIPS, CHUNKS) if whole else (BEGINNINGS, 1)
         truth, texts, cells, numbers = self._clips.choose(rng, count, step)
-        weight = THING_WEIGHT if step >= THINGS_FROM_STEP else 0.0
-        weights = (1 + weight * things(truth))[:, : chunks * CHUNK_FRAMES]
+        weights = (1 + THING_WEIGHT * things(truth))[:, : chunks * CHUNK_FRAMES]
         truth = truth[:, :, : chunks * CHUNK_FRAMES]
-        reach = REACH if step >= REACH_FROM_STEP else REACH - 1
-        words = [tokens(shortened(text, rng)) for text in texts]
-        text = torch.stack([embed(each, reach) for each in words]).to(DEVICE)
+        text = torch.stack([embed(tokens(shortened(text, rng))) for text in texts]).to(DEVICE)
         memory = random_memory(rng)[:chunks]
 
         def drawn() -> Tensor:
             return torch.randn(truth.shape, generator=generator).to(DEVICE)
 
         def start() -> tuple[Tensor, Tensor]:
-            """Noise and its levels."""
-            return coupled(drawn(), cells, numbers), random_sigmas(count, chunks, generator)
+            """Noise and its levels. Only pure noise tells: a later step draws its noise anew."""
+            noise, sigmas = drawn(), random_sigmas(count, chunks, generator)
+            alone = (sigmas[:, 0] == 1)[:, None, None, None, None]
+            return coupled(noise, cells, numbers).where(alone, noise), sigmas
 
         with torch.autocast(DEVICE.type, torch.bfloat16):
             past = truth
@@ -189,7 +187,6 @@ def main() -> None:
     network.to(DEVICE)
     initialise(network)
     torch.nn.init.zeros_(network.head.head.weight)
-    torch.nn.init.zeros_(network.text_embedding[0].weight[:, (REACH - 1) * len(WORDS) :])
     weights = train(
         network,
         Trainer(network).loss_of,
