@@ -68,12 +68,20 @@ def model_shape(model: ModelPatcher, height: int, width: int) -> ModelShape:
 
 
 def make_budget(
-    model: ModelPatcher, plan: Plan, storage: Storage, *, rows: int, height: int, width: int
+    model: ModelPatcher,
+    plan: Plan,
+    storage: Storage,
+    *,
+    rows: int,
+    height: int,
+    width: int,
+    spared_bytes: int = 0,
 ) -> Budget:
     """The budget of a rollout with latent frames of `height x width`; "auto" is decided here.
 
     Args:
         rows: samples x conditionings that are evaluated.
+        spared_bytes: of the device, that "auto" leaves free.
     """
     device = model.load_device
     if storage.dtype == "fp8" and not supports_fp8(device):
@@ -96,8 +104,8 @@ def make_budget(
     if storage.device != "auto":
         return budget
     on_device = replace(budget, storage=replace(storage, device="gpu"))
-    roomy = on_device.device_bytes + budget.weights_bytes <= budget.device_free_bytes
-    if roomy or device.type in ONE_MEMORY:
+    wanted_bytes = on_device.device_bytes + budget.weights_bytes + spared_bytes
+    if wanted_bytes <= budget.device_free_bytes or device.type in ONE_MEMORY:
         return on_device
     return replace(budget, storage=replace(storage, device="cpu"))
 

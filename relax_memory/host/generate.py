@@ -156,7 +156,13 @@ def _sample(
     guider.inner_set_conds({name: cond for name, cond in conditionings.items() if cond is not None})
     guider.set_cfg(request.cfg)
     given = video.latents[:, :, : plan.prefix_frames] if plan.prefix_frames else None
-    sampler = RolloutSampler(plan, prefix=given, on_chunk=finish, whole_previews=progress.animated)
+    sampler = RolloutSampler(
+        plan,
+        prefix=given,
+        on_chunk=finish,
+        whole_previews=progress.animated,
+        spared_bytes=video.live.spared_bytes if video.live else 0,
+    )
     shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
     empty = torch.zeros(shape)
     guider.sample(

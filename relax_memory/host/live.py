@@ -59,6 +59,7 @@ class LiveVideo:
     `partials` are their names while they grow. `supersedes` are such files of earlier runs, which
     are deleted at the end if the finished ones have every picture of them. `beside`: whether to
     decode a chunk while the next is sampled; by default where the devices are not the same.
+    `spared_bytes` are needed on the model's device for decoding.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LiveVideo:
         files = (_FilesBeside if beside else _Files)(writers, self._decoder, request.fps)
         self._files = BackgroundWriter(files, depth=1) if beside else files
         self.displaces_model = not beside
+        self.spared_bytes = 0 if beside else self._decoder.device_bytes
         self._loaded = False
         self.picture = files.picture
 

@@ -25,7 +25,12 @@ RESERVED_BYTES = "relax_forcing_reserved_bytes"
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
-    """A sampler of the host that works through a plan."""
+    """A sampler of the host that works through a plan.
+
+    `spared_bytes` of the model's device are for what takes turns with it there.
+    """
+
+    spared_bytes = 0
 
     def plan(self, policy: Policy | None, frames: int) -> Plan:
         """What is read when, for a latent of `frames` frames."""
@@ -57,7 +62,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
                 )
             check_latent(noise)
             plan = sampler.plan(policy, noise.shape[2])
-            budget = decide(guider, plan, options[STORAGE], noise)
+            budget = decide(guider, plan, options[STORAGE], noise, sampler.spared_bytes)
             options[STORAGE] = budget.storage
             options[RESERVED_BYTES] = budget.device_bytes
             comfy.patcher_extension.add_wrapper_with_key(
@@ -74,7 +79,9 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     model.add_wrapper_with_key(kind, KEY, outer_sample)
 
 
-def decide(guider: comfy.samplers.CFGGuider, plan: Plan, storage: Storage, like: Tensor) -> Budget:
+def decide(
+    guider: comfy.samplers.CFGGuider, plan: Plan, storage: Storage, like: Tensor, spared_bytes: int
+) -> Budget:
     """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
     budget = make_budget(
         guider.model_patcher,
@@ -83,6 +90,7 @@ def decide(guider: comfy.samplers.CFGGuider, plan: Plan, storage: Storage, like:
         rows=len(like) * _evaluated(guider),
         height=like.shape[3],
         width=like.shape[4],
+        spared_bytes=spared_bytes,
     )
     check_budget(budget)
     if budget.host_bytes:

@@ -63,7 +63,7 @@ class MemorySampler(ChunkedSampler):
         plan = self.plan(policy, x.shape[2])
         if policy is None:  # a memory node would have decided before the model was loaded
             options = extra_args["model_options"].setdefault("transformer_options", {})
-            options[STORAGE] = decide(model_wrap, plan, Storage(), x).storage
+            options[STORAGE] = decide(model_wrap, plan, Storage(), x, self.spared_bytes).storage
         video = torch.zeros_like(x)
         on_step = _report(callback, video, plan, steps=len(sigmas) - 1)
         run = Run(model_wrap, extra_args, plan)
@@ -88,8 +88,10 @@ class RolloutSampler(MemorySampler):
         prefix: Tensor | None,
         on_chunk: Callable[[Chunk, Tensor, Run], None],
         whole_previews: bool = False,
+        spared_bytes: int = 0,
     ) -> None:
         super().__init__(plan.chunk_frames)
+        self.spared_bytes = spared_bytes
         self._plan = plan
         self._prefix = prefix
         self._on_chunk = on_chunk

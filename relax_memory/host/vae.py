@@ -56,6 +56,11 @@ class VideoDecoder:
         """Bring the VAE to its device; needed before `push` whenever other models ran there."""
         model_management.load_models_gpu([self._vae.patcher], memory_required=self._needed_bytes)
 
+    @property
+    def device_bytes(self) -> int:
+        """Needed on its device, weights and all."""
+        return self._vae.patcher.model_size() + self._needed_bytes
+
     def push(self, latents: Tensor) -> Iterator[Tensor]:
         """Decode the next latents `[B, C, t, h, w]` to images `[B, F, H, W, 3]` in 0..1.
 

@@ -9,7 +9,8 @@ import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 
 from relax_memory.costs import Costs
-from relax_memory.host.budget import Budget
+from relax_memory.host.budget import Budget, make_budget
+from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
 from relax_memory.storage import Storage
 
@@ -92,6 +93,23 @@ def test_a_device_that_computes_in_host_memory_has_one_budget(device, fits):
         host_free_bytes=100,
     )
     assert budget.fits == fits
+
+
+def test_auto_keeps_memory_on_the_gpu_only_where_enough_is_left_of_it(monkeypatch):
+    """A GPU by its name alone: deciding needs nothing of it but its free memory."""
+    model = tiny.remembering()
+    monkeypatch.setattr(model, "load_device", torch.device("cuda"))
+    plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
+
+    def budget(device: str, *, free_bytes: int = 0, spared_bytes: int = 0) -> Budget:
+        monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: free_bytes)
+        sizes = {"rows": 1, "height": 4, "width": 6, "spared_bytes": spared_bytes}
+        return make_budget(model, plan, Storage(device=device), **sizes)
+
+    needed = budget("gpu").device_bytes + budget("gpu").weights_bytes
+    cases = [(needed, 0), (needed - 1, 0), (needed, 1), (needed + 1, 1)]
+    chosen = [budget("auto", free_bytes=free, spared_bytes=spared) for free, spared in cases]
+    assert [each.storage.device for each in chosen] == ["gpu", "cpu", "cpu", "gpu"]
 
 
 def test_for_a_window_that_cannot_fit_only_its_own_settings_are_named(monkeypatch):

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import gc
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -266,6 +267,23 @@ def test_the_workflow_is_in_the_file_unless_the_host_writes_none(disabled, monke
     metadata = stream(autosave=False, length=9)[0][0].get_components().metadata or {}
     written = {name: metadata[name] for name in {"prompt", "workflow"} & metadata.keys()}
     assert written == ({} if disabled else {"prompt": '{"7": {}}', "workflow": '{"nodes": [1]}'})
+
+
+@pytest.mark.parametrize(("device", "takes_turns"), [("cpu", True), ("cpu:0", False)])
+def test_room_for_a_vae_on_the_same_device_is_left(device, takes_turns, monkeypatch):
+    vae = copy.copy(tiny_vae.vae())
+    vae.device = torch.device(device)
+    node_module = tiny.pack()["RelaxForcingStream"].__module__
+    reserve = sys.modules[node_module.replace("nodes.stream", "relax_memory.host.reserve")]
+    spared, decide = [], reserve.make_budget
+
+    def deciding(*arguments, spared_bytes, **sizes):
+        spared.append(spared_bytes)
+        return decide(*arguments, spared_bytes=spared_bytes, **sizes)
+
+    monkeypatch.setattr(reserve, "make_budget", deciding)
+    stream(vae=vae, autosave=False, length=9)
+    assert [left > vae.patcher.model_size() for left in spared] == [takes_turns]
 
 
 GPU, CPU = torch.device("cpu", 0), torch.device("cpu")
