@@ -1,24 +1,23 @@
 """Trains the small causal Wan 2.1 transformer and writes `demo/models/model.safetensors`.
 
 Flow matching on whole clips at once (`demo/causal.py`), with the memory of a random policy, so that
-the model knows short and long memories. Half of the time the past that it reads is not the true one
-but what the model itself makes of it, so that its own errors do not carry it away in a long rollout
-(the idea of Resampling Forcing, arXiv 2512.15702).
+the model knows short and long memories. Mostly the past that it reads is not the true one but what
+the model itself makes of it, so that its own errors do not carry it away in a long rollout (the
+idea of Resampling Forcing, arXiv 2512.15702).
 
-Where things begin is not in the text, and the best answer to a question with many answers is their
-mean, which is nothing at all: few steps would not find one. So the noise that a first chunk starts
-from is coupled with the clip: it tells where a thing is and where it goes, while as a whole it
-stays what it was, independent and normally distributed. To read it is learnt first, from many first
-chunks alone. `python run.py train model`
+Where things begin is not in the text, so the noise that a first chunk starts from tells it
+(`demo/cues.py`). To read it is learnt first, from many first chunks alone. A thing that the past
+does not show any more is told in the same way: what a rollout lost comes back somewhere.
+`python run.py train model`
 """
 
 import argparse
 import random
 import sys
+from dataclasses import dataclass
 
 import torch
 from comfy.cli_args import args
-from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,24 +27,42 @@ import comfy.ops  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 
 from demo.causal import CausalClip  # noqa: E402
-from demo.clips import CELLS, FRAMES, Clips, shortened  # noqa: E402
+from demo.clips import FRAMES, Clips, shortened  # noqa: E402
+from demo.cues import Cues  # noqa: E402
 from demo.text import embed, tokens  # noqa: E402
 from demo.train_vae import FOLDER  # noqa: E402
 from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-SCHEDULE = Schedule(cycles=(14000,), learning_rate=2e-3, block_rate=4e-3)
-BEGINNING_STEPS, BEGINNINGS = 3500, 32  # steps with first chunks alone, and how many of them
-BEGINNING_EVERY = 2  # steps, after these
-BATCH_CLIPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What steps see: first chunks alone, or whole clips but for every so manyth step."""
+
+    steps: int
+    first_chunks_every: int = 1
+    own_past: float = 0.0  # how often the past is made by the model
+    forgotten: float = 0.0  # how often a thing is missing from the past
+    crowded: bool = False  # more clips of two things
+
+
+PHASES = (
+    Phase(steps=3500),
+    Phase(steps=1000, first_chunks_every=2),
+    Phase(steps=9500, first_chunks_every=2, own_past=0.4),
+    Phase(steps=3000, first_chunks_every=4, own_past=0.5, forgotten=0.3),
+    Phase(steps=5000, first_chunks_every=4, own_past=0.5, forgotten=0.5, crowded=True),
+)
+SCHEDULE = Schedule(cycles=(14000, 8000), learning_rate=2e-3, block_rate=4e-3)
+FIRST_CHUNKS, CLIPS = 32, 8  # in a step
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
 SIZE = (8, 8)  # of the latents
 LEAST_NOISE = 0.2  # the last of four steps begins at 0.25
 PURE_NOISE = (0.5, 0.25)  # how often a first and a later chunk is noise alone, as each is at first
-OWN_PAST, OWN_PASTS = 0.4, 2  # how often the past is made by the model, and how often again
-OWN_PAST_FROM_STEP = 4500
+OWN_PASTS = 2  # times that the past may be made anew
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
 THING_WEIGHT = 4.0  # more than of the field, so that no thing is let go
 
@@ -91,27 +108,12 @@ def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
     return torch.lerp(latents, noise, levels(sigmas))
 
 
-def coupled(noise: Tensor, cells: Tensor, numbers: Tensor) -> Tensor:
-    """Noise whose first frame tells where things begin; `cells` and `numbers` as of `beginning`.
-
-    Half of the channels tell of one thing. Of its cells the one with the greatest mean in the first
-    channel changes places with the one the thing is in, and the other channels have the numbers as
-    their means there. All that a token needs to know is in it or near it.
-    """
-    height, width = SIZE[0] // CELLS, SIZE[1] // CELLS
-    parts = rearrange(
-        noise[:, :, 0], "b (t c) (i y) (j x) -> (b t) (i j) c (y x)", t=2, y=height, x=width
-    ).clone()
-    rows, cells = torch.arange(len(parts), device=parts.device), cells.flatten()
-    greatest = parts[:, :, 0].mean(-1).argmax(1)
-    told = parts[rows, greatest]
-    wanted = numbers.flatten(0, 1) / (height * width) ** 0.5
-    told[:, 1:] += (wanted - told[:, 1:].mean(-1))[..., None] * (cells >= 0)[:, None, None]
-    cells = cells.where(cells >= 0, greatest)
-    parts[rows, greatest] = parts[rows, cells]
-    parts[rows, cells] = told
-    first = rearrange(parts, "(b t) (i j) c (y x) -> b (t c) 1 (i y) (j x)", t=2, i=CELLS, y=height)
-    return torch.cat([first, noise[:, :, 1:]], dim=2)
+def phase_of(step: int) -> Phase:
+    for phase in PHASES:
+        if step < phase.steps:
+            return phase
+        step -= phase.steps
+    raise ValueError(f"There are {step} steps too many.")
 
 
 def things(clips: Tensor) -> Tensor:
@@ -132,28 +134,32 @@ class Trainer:
     def loss_of(self, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(f"model {step}")
         generator = torch.Generator().manual_seed(step)
-        whole = step >= BEGINNING_STEPS and step % BEGINNING_EVERY > 0
-        count, chunks = (BATCH_CLIPS, CHUNKS) if whole else (BEGINNINGS, 1)
-        truth, texts, cells, numbers = self._clips.choose(rng, count, step)
+        phase = phase_of(step)
+        whole = step % phase.first_chunks_every > 0
+        count, chunks = (CLIPS, CHUNKS) if whole else (FIRST_CHUNKS, 1)
+        clips = self._clips.choose(rng, count, step, crowded=phase.crowded)
+        truth = torch.stack([clip.latents for clip in clips]).to(DEVICE)
         weights = (1 + THING_WEIGHT * things(truth))[:, : chunks * CHUNK_FRAMES]
         truth = truth[:, :, : chunks * CHUNK_FRAMES]
-        text = torch.stack([embed(tokens(shortened(text, rng))) for text in texts]).to(DEVICE)
+        prompts = [shortened(clip.scene.prompt, rng) for clip in clips]
+        text = torch.stack([embed(tokens(prompt)) for prompt in prompts]).to(DEVICE)
         memory = random_memory(rng)[:chunks]
+        cues = Cues(clips, random.Random(f"cues {step}"), chunks=chunks, chunk_frames=CHUNK_FRAMES)
 
         def drawn() -> Tensor:
             return torch.randn(truth.shape, generator=generator).to(DEVICE)
 
         def start() -> tuple[Tensor, Tensor]:
-            """Noise and its levels. Only pure noise tells: a later step draws its noise anew."""
             noise, sigmas = drawn(), random_sigmas(count, chunks, generator)
-            alone = (sigmas[:, 0] == 1)[:, None, None, None, None]
-            return coupled(noise, cells, numbers).where(alone, noise), sigmas
+            return cues.couple(noise, sigmas), sigmas
 
         with torch.autocast(DEVICE.type, torch.bfloat16):
             past = truth
-            for _ in range(OWN_PASTS if whole and step >= OWN_PAST_FROM_STEP else 0):
-                if rng.random() < OWN_PAST:
+            for _ in range(OWN_PASTS if whole and phase.own_past else 0):
+                if rng.random() < phase.own_past:
                     past = self._imagine(past, truth, *start(), text, memory)
+            if whole:
+                past = cues.forget(past, phase.forgotten)
             past = torch.lerp(past, drawn(), rng.uniform(0, CONTEXT_NOISE))
             noise, sigmas = start()
             flow = self._clip(past, with_noise(truth, sigmas, noise), sigmas, text, memory)

@@ -11,8 +11,10 @@ from scipy.stats import kstest
 from torch.nn.functional import avg_pool2d
 
 from demo.causal import CausalClip
-from demo.clips import CELLS, beginning, scenes
-from demo.train_model import CHUNK_FRAMES, FRAMES, SIZE, coupled
+from demo.clips import FRAMES, Clip, scenes
+from demo.cues import CELLS, NUMBERS, Cues, beginning, coupled
+from demo.train_model import CHUNK_FRAMES, PHASES, SCHEDULE, SIZE, phase_of
+from demo.world import draw, ground
 from relax_memory.noise import chunk_noise
 
 SEED = 5
@@ -78,5 +80,60 @@ def test_coupled_noise_tells_the_beginning_and_stays_what_it_was():
     values = numbers[there]
     assert values.mean(0).abs().max() < 0.15
     assert (values.std(0) - 1).abs().max() < 0.15
-    assert (torch.corrcoef(values.T) - torch.eye(7)).abs().max() < 0.25
+    assert (torch.corrcoef(values.T) - torch.eye(NUMBERS)).abs().max() < 0.25
     assert torch.bincount(cells[there], minlength=CELLS**2).min() > len(values) / CELLS**2 / 2
+
+
+def clip_with(things: int) -> Clip:
+    """A clip of random latents, in which nothing stands still."""
+    scene, moment = next(each for each in scenes(0) if len(each[0].things) == things)
+    latents = torch.randn(16, FRAMES, *SIZE, generator=torch.Generator().manual_seed(things))
+    return Clip(latents=latents, scene=scene, moment=moment)
+
+
+def test_a_forgotten_thing_is_gone_from_some_chunk_on_and_later_noise_tells_where_it_is():
+    clips = [clip_with(1), clip_with(2)] * 10
+    chunks = FRAMES // CHUNK_FRAMES
+    cues = Cues(clips, random.Random(0), chunks=chunks, chunk_frames=CHUNK_FRAMES)
+    noise = torch.randn(len(clips), 16, FRAMES, *SIZE, generator=torch.Generator().manual_seed(0))
+    sigmas = torch.ones(len(clips), chunks)
+    before = cues.couple(noise, sigmas)
+    assert torch.equal(before[:, :, CHUNK_FRAMES:], noise[:, :, CHUNK_FRAMES:])
+    assert torch.equal(cues.couple(noise, 0.5 * sigmas), noise)
+    truth = torch.stack([clip.latents for clip in clips])
+    past = cues.forget(truth, share=0.5)
+    told = cues.couple(noise, sigmas)
+    forgotten = 0
+    for row, clip in enumerate(clips):
+        gone = (past[row] != truth[row]).any(0)
+        told_chunks = (told[row] != before[row]).any(0).flatten(1).any(1)[::CHUNK_FRAMES]
+        if not gone.any():
+            assert not told_chunks.any()
+            continue
+        forgotten += 1
+        first = int(told_chunks.int().argmax())
+        assert told_chunks[first:].all() and 0 < first < chunks
+        begin = (first - 1) * CHUNK_FRAMES
+        assert not gone[:begin].any()
+        assert any(
+            torch.equal(gone[begin:], clip.shows(thing)[begin:])
+            for thing in range(len(clip.scene.things))
+        )
+        assert torch.equal(past[row][:, gone], clip.ground.expand_as(past[row])[:, gone])
+    assert 5 <= forgotten <= 15
+
+
+def test_a_clip_shows_its_things_where_they_are():
+    clip = clip_with(1)
+    shown = clip.shows(0)
+    assert shown.shape == (FRAMES, *SIZE)
+    drawn = draw(clip.scene, torch.tensor([clip.video_frame(frame) + 1 for frame in range(FRAMES)]))
+    there = (drawn - ground(clip.scene)).abs().amax(1) > 0.2
+    assert avg_pool2d(there.float(), 8)[~shown].max() < 0.2
+    assert avg_pool2d(there.float(), 8)[shown].mean() > 0.4
+
+
+def test_every_step_has_its_phase():
+    assert sum(phase.steps for phase in PHASES) == SCHEDULE.steps
+    assert [phase_of(step) for step in (0, 3499, 3500, 4500)] == [PHASES[i] for i in (0, 0, 1, 2)]
+    assert phase_of(SCHEDULE.steps - 1) == PHASES[-1]
