@@ -39,11 +39,6 @@ class Clip:
         """The first that a latent frame shows, counted as the scene counts them."""
         return self.moment + max(0, 4 * frame - 3)
 
-    @property
-    def ground(self) -> Tensor:
-        """`[16, 1, 8, 8]`: what is there most of the time."""
-        return self.latents.median(dim=1, keepdim=True).values
-
     def shows(self, index: int) -> Tensor:
         """Which latents show one of the things, `[21, 8, 8]`."""
         middles = (torch.arange(self.latents.shape[-1]) + 0.5) * SIZE / self.latents.shape[-1]
@@ -53,6 +48,11 @@ class Clip:
         distances = (pixels - places[:, :, None, None]).norm(dim=-1)  # [21, things, 8, 8]
         near = distances[:, index] < self.scene.things[index].radius + BLUR
         return near & (distances.argmin(1) == index)
+
+
+def still(latents: Tensor) -> Tensor:
+    """What latents `[..., T, h, w]` show most of the time, the ground: `[..., 1, h, w]`."""
+    return latents.median(dim=-3, keepdim=True).values
 
 
 class Clips:

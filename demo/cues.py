@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from demo.clips import Clip
+from demo.clips import Clip, still
 from demo.world import RADII, SIZE, SPEEDS, SWING, Scene, positions
 
 CELLS = 4  # rows and columns of cells of a frame, one of which a thing begins in
@@ -52,7 +52,7 @@ class Cues:
                 chunk = self._rng.randrange(chunks - 1)
                 here = past[row, :, chunk * self._chunk_frames :]
                 gone = clip.shows(thing)[chunk * self._chunk_frames :].to(past.device)
-                here.copy_(clip.ground.to(past.device).where(gone, here))
+                here.copy_(still(clip.latents).to(past.device).where(gone, here))
                 for later in range(chunk + 1, chunks):
                     self._tell(row, later, thing)
         return past

@@ -27,11 +27,11 @@ import comfy.ops  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 
 from demo.causal import CausalClip  # noqa: E402
-from demo.clips import FRAMES, Clips, shortened  # noqa: E402
+from demo.clips import FRAMES, Clips, shortened, still  # noqa: E402
 from demo.cues import Cues  # noqa: E402
 from demo.text import embed, tokens  # noqa: E402
 from demo.train_vae import FOLDER  # noqa: E402
-from demo.training import DEVICE, Schedule, initialise, train  # noqa: E402
+from demo.training import DEVICE, Schedule, initialise, part_of, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
@@ -109,16 +109,12 @@ def with_noise(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
 
 
 def phase_of(step: int) -> Phase:
-    for phase in PHASES:
-        if step < phase.steps:
-            return phase
-        step -= phase.steps
-    raise ValueError(f"There are {step} steps too many.")
+    return PHASES[part_of(step, [phase.steps for phase in PHASES])[0]]
 
 
 def things(clips: Tensor) -> Tensor:
     """Where clips `[B, C, T, h, w]` show something that moves: from 0 to 1, `[B, T, h, w]`."""
-    contrast = (clips - clips.median(dim=2, keepdim=True).values).square().mean(1)
+    contrast = (clips - still(clips)).square().mean(1)
     return contrast / (contrast + 0.5)
 
 

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -45,10 +45,7 @@ class Schedule:
 
     def factor(self, step: int) -> float:
         """Of the learning rates at a step."""
-        cycle = 0
-        while step >= self.cycles[cycle]:
-            step -= self.cycles[cycle]
-            cycle += 1
+        cycle, step = part_of(step, self.cycles)
         warm = min(1.0, (step + 1) / self.warm_up_steps)
         done = step / self.cycles[cycle]
         return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2) / 2**cycle
@@ -56,6 +53,19 @@ class Schedule:
     def keep(self, step: int) -> float:
         """How much of the average a step leaves as it was."""
         return 1 - 1 / min(step + 1, self.average_steps)
+
+
+def part_of(step: int, lengths: Sequence[int]) -> tuple[int, int]:
+    """Which of consecutive parts of a run a step is in, and its number there.
+
+    Raises:
+        IndexError: the parts are too short for it.
+    """
+    part = 0
+    while step >= lengths[part]:
+        step -= lengths[part]
+        part += 1
+    return part, step
 
 
 def train(

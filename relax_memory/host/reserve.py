@@ -80,7 +80,11 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
 
 
 def decide(
-    guider: comfy.samplers.CFGGuider, plan: Plan, storage: Storage, like: Tensor, spared_bytes: int
+    guider: comfy.samplers.CFGGuider,
+    plan: Plan,
+    storage: Storage,
+    like: Tensor,
+    spared_bytes: int = 0,
 ) -> Budget:
     """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
     budget = make_budget(

@@ -63,7 +63,7 @@ class MemorySampler(ChunkedSampler):
         plan = self.plan(policy, x.shape[2])
         if policy is None:  # a memory node would have decided before the model was loaded
             options = extra_args["model_options"].setdefault("transformer_options", {})
-            options[STORAGE] = decide(model_wrap, plan, Storage(), x, self.spared_bytes).storage
+            options[STORAGE] = decide(model_wrap, plan, Storage(), x).storage
         video = torch.zeros_like(x)
         on_step = _report(callback, video, plan, steps=len(sigmas) - 1)
         run = Run(model_wrap, extra_args, plan)

@@ -11,7 +11,7 @@ from scipy.stats import kstest
 from torch.nn.functional import avg_pool2d
 
 from demo.causal import CausalClip
-from demo.clips import FRAMES, Clip, scenes
+from demo.clips import FRAMES, Clip, scenes, still
 from demo.cues import CELLS, NUMBERS, Cues, beginning, coupled
 from demo.train_model import CHUNK_FRAMES, PHASES, SCHEDULE, SIZE, phase_of
 from demo.world import draw, ground
@@ -119,7 +119,7 @@ def test_a_forgotten_thing_is_gone_from_some_chunk_on_and_later_noise_tells_wher
             torch.equal(gone[begin:], clip.shows(thing)[begin:])
             for thing in range(len(clip.scene.things))
         )
-        assert torch.equal(past[row][:, gone], clip.ground.expand_as(past[row])[:, gone])
+        assert torch.equal(past[row][:, gone], still(clip.latents).expand_as(past[row])[:, gone])
     assert 5 <= forgotten <= 15
 
 
