@@ -18,7 +18,7 @@ from common import CHUNK_FRAMES, RESULTS, Shape
 from PIL import Image, ImageDraw, ImageFont
 
 from demo.bundle import MODEL, SHIFT, load_vae
-from demo.clips import SHARDS, scenes
+from demo.clips import APART_SHARDS, SHARDS, scenes
 from demo.measure import Report, measure
 from demo.text import TOKENS, embed, tokens
 from demo.world import FRAMES_PER_SECOND, SIZE, Scene, random_scene
@@ -76,7 +76,7 @@ CONFIDENCE = 1.96  # deviations of a mean, for 95 %
 
 def pairs(count: int) -> list[Scene]:
     """Scenes whose prompts are new to the model, half of one thing, half of two as in the world."""
-    known = {scene.prompt for shard in range(SHARDS) for scene, _ in scenes(shard)}
+    known = {scene.prompt for shard in range(SHARDS + APART_SHARDS) for scene, _ in scenes(shard)}
     rng, found = random.Random("policy lab"), []
     while len(found) < count:
         scene = random_scene(rng)

@@ -6,6 +6,7 @@ first needed.
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from demo.world import SIZE, Scene, draw, positions, random_scene
 
 FRAMES = 21  # latent frames of a clip: 81 video frames, 5 seconds
 VIDEO_FRAMES = 4 * (FRAMES - 1) + 1
-SHARDS, SHARD_CLIPS = 16, 250
+SHARDS, APART_SHARDS, SHARD_CLIPS = 16, 8, 250  # of things anywhere, of two that begin apart
 FIRST_SHARDS = 4
 STEPS_A_SHARD = 400  # steps after which another shard takes part
 BATCH_CLIPS = 10
@@ -55,30 +56,28 @@ def still(latents: Tensor) -> Tensor:
     return latents.median(dim=-3, keepdim=True).values
 
 
-class Clips:
-    """All clips, the first of them at once and more while a training goes on."""
+def choose(
+    rng: random.Random, count: int, step: int, *, crowded: bool = False, apart: bool = False
+) -> list[Clip]:
+    """Clips for a step, of few shards at first.
 
-    def __init__(self) -> None:
-        self._shards: list[list[Clip]] = []
+    Args:
+        crowded: of two clips each time the one with more things.
+        apart: of the world in which two things begin apart.
+    """
+    shards = range(min(SHARDS, FIRST_SHARDS + step // STEPS_A_SHARD))
+    if apart:
+        shards = range(SHARDS, SHARDS + APART_SHARDS)
 
-    def choose(
-        self, rng: random.Random, count: int, step: int, *, crowded: bool = False
-    ) -> list[Clip]:
-        """Clips for a step; `crowded`: of two each time the one with more things."""
-        shards = min(SHARDS, FIRST_SHARDS + step // STEPS_A_SHARD)
-        while len(self._shards) < shards:
-            self._shards.append(_load(len(self._shards)))
+    def drawn() -> Clip:
+        return rng.choice(_load(rng.choice(shards)))
 
-        def drawn() -> Clip:
-            return rng.choice(self._shards[rng.randrange(shards)])
-
-        if not crowded:
-            return [drawn() for _ in range(count)]
-        return [
-            max(drawn(), drawn(), key=lambda clip: len(clip.scene.things)) for _ in range(count)
-        ]
+    if not crowded:
+        return [drawn() for _ in range(count)]
+    return [max(drawn(), drawn(), key=lambda clip: len(clip.scene.things)) for _ in range(count)]
 
 
+@cache
 def _load(shard: int) -> list[Clip]:
     path = shard_path(shard)
     if not path.exists():
@@ -97,7 +96,13 @@ def shard_path(shard: int) -> Path:
 def scenes(shard: int) -> list[tuple[Scene, int]]:
     """What the clips of a shard show, and the video frame at which each begins."""
     rng = random.Random(f"clips {shard}")
-    return [(random_scene(rng), rng.randrange(LONGEST)) for _ in range(SHARD_CLIPS)]
+    if shard < SHARDS:
+        drawn = [
+            (random_scene(rng, apart=False), rng.randrange(LONGEST)) for _ in range(SHARD_CLIPS)
+        ]
+    else:
+        drawn = [(random_scene(rng), 0) for _ in range(SHARD_CLIPS)]
+    return drawn
 
 
 @torch.no_grad()

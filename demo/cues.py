@@ -15,9 +15,8 @@ from einops import rearrange
 from torch import Tensor
 
 from demo.clips import Clip, still
-from demo.world import RADII, SIZE, SPEEDS, SWING, Scene, positions
+from demo.world import PARTS, RADII, SPEEDS, SWING, Scene, parts, positions, share
 
-CELLS = 4  # rows and columns of cells of a frame, one of which a thing begins in
 NUMBERS = 7  # that tell how it does
 
 
@@ -27,13 +26,20 @@ class Cues:
     Args:
         chunks: how many of each clip.
         chunk_frames: latent frames of a chunk.
+        apart: whether two things begin apart, as `coupled` wants to know.
     """
 
     def __init__(
-        self, clips: list[Clip], rng: random.Random, *, chunks: int, chunk_frames: int
+        self,
+        clips: list[Clip],
+        rng: random.Random,
+        *,
+        chunks: int,
+        chunk_frames: int,
+        apart: bool = False,
     ) -> None:
         self._clips, self._rng = clips, rng
-        self._chunk_frames = chunk_frames
+        self._chunk_frames, self._apart = chunk_frames, apart
         self._cells = torch.full((len(clips), chunks, 2), -1)
         self._numbers = torch.zeros(len(clips), chunks, 2, NUMBERS)
         for row in range(len(clips)):
@@ -65,7 +71,7 @@ class Cues:
         cells = self._cells.to(noise.device).where((sigmas == 1)[..., None], -1)
         numbers = self._numbers.to(noise.device)
         chunks = rearrange(noise, "b c (n f) h w -> (b n) c f h w", f=self._chunk_frames)
-        told = coupled(chunks, cells.flatten(0, 1), numbers.flatten(0, 1))
+        told = coupled(chunks, cells.flatten(0, 1), numbers.flatten(0, 1), apart=self._apart)
         return rearrange(told, "(b n) c f h w -> b c (n f) h w", b=len(noise))
 
     def _tell(self, row: int, chunk: int, thing: int | slice) -> None:
@@ -80,33 +86,26 @@ def beginning(scene: Scene, moment: int, rng: random.Random) -> tuple[Tensor, Te
     """Where things are at a moment and how they move, as `coupled` wants it.
 
     Returns:
-        The cell `[2]` of each of two things among `CELLS` rows and columns, -1 for one not there,
+        The cell `[2]` of each of two things among `PARTS` rows and columns, -1 for one not there,
         and `[2, NUMBERS]`: place in the cell, velocity, swing, radius. Over all clips cells are
         about evenly and numbers normally distributed, and all of them are independent.
     """
     cells, numbers = torch.full((2,), -1), torch.zeros(2, NUMBERS)
     here, next_ = positions(scene, torch.tensor([moment, moment + 1]))
     for index, (thing, place, after) in enumerate(zip(scene.things, here, next_, strict=True)):
-        across, down = (
-            CELLS * _share(x, thing.radius, SIZE - thing.radius) for x in place.tolist()
-        )
-        cells[index] = CELLS * int(down) + int(across)
+        across, down = parts(thing, place)
+        cells[index] = PARTS * int(down) + int(across)
         heading = math.atan2(*(after - place).flip(0).tolist())
-        speed = _share(math.hypot(*thing.velocity), *SPEEDS[scene.speed])
+        speed = share(math.hypot(*thing.velocity), *SPEEDS[scene.speed])
         numbers[index] = torch.tensor(
             [
                 *(NormalDist().inv_cdf(_inner(number % 1)) for number in (across, down)),
                 *_vector(heading, speed),
                 *_vector(thing.phase + SWING * moment, rng.random()),
-                NormalDist().inv_cdf(_inner(_share(thing.radius, *RADII))),
+                NormalDist().inv_cdf(_inner(share(thing.radius, *RADII))),
             ]
         )
     return cells, numbers
-
-
-def _share(number: float, least: float, most: float) -> float:
-    """Of the way from `least` to `most`; never all of it."""
-    return min(max((number - least) / (most - least), 0.0), 1.0 - 1e-6)
 
 
 def _inner(share: float) -> float:
@@ -119,7 +118,7 @@ def _vector(angle: float, share: float) -> tuple[float, float]:
     return length * math.cos(angle), length * math.sin(angle)
 
 
-def coupled(noise: Tensor, cells: Tensor, numbers: Tensor) -> Tensor:
+def coupled(noise: Tensor, cells: Tensor, numbers: Tensor, *, apart: bool = False) -> Tensor:
     """Noise of chunks whose first frames tell where things are; the arguments are not changed.
 
     Half of the channels tell of one thing. Of its cells the one with the greatest mean in the first
@@ -130,18 +129,33 @@ def coupled(noise: Tensor, cells: Tensor, numbers: Tensor) -> Tensor:
         noise: `[B, C, frames, h, w]`.
         cells, numbers: `[B, 2]` and `[B, 2, NUMBERS]`, as of `beginning`. Of a thing whose cell is
             -1 nothing is told.
+        apart: where both things are told, the second is told by the greatest of those cells that
+            are not near the first: any noise then tells of two things apart.
     """
-    height, width = (pixels // CELLS for pixels in noise.shape[-2:])
-    parts = rearrange(
+    height, width = (pixels // PARTS for pixels in noise.shape[-2:])
+    shares = rearrange(
         noise[:, :, 0], "b (t c) (i y) (j x) -> (b t) (i j) c (y x)", t=2, y=height, x=width
     ).clone()
-    rows, cells = torch.arange(len(parts), device=parts.device), cells.flatten()
-    greatest = parts[:, :, 0].mean(-1).argmax(1)
-    told = parts[rows, greatest]
+    loudness = shares[:, :, 0].mean(-1)
+    if apart:
+        first = cells[:, :1]
+        loudness[1::2].masked_fill_(_near(first) & (first >= 0), -math.inf)
+    rows, cells = torch.arange(len(shares), device=shares.device), cells.flatten()
+    greatest = loudness.argmax(1)
+    told = shares[rows, greatest]
     wanted = numbers.flatten(0, 1) / (height * width) ** 0.5
     told[:, 1:] += (wanted - told[:, 1:].mean(-1))[..., None] * (cells >= 0)[:, None, None]
     cells = cells.where(cells >= 0, greatest)
-    parts[rows, greatest] = parts[rows, cells]
-    parts[rows, cells] = told
-    first = rearrange(parts, "(b t) (i j) c (y x) -> b (t c) 1 (i y) (j x)", t=2, i=CELLS, y=height)
-    return torch.cat([first, noise[:, :, 1:]], dim=2)
+    shares[rows, greatest] = shares[rows, cells]
+    shares[rows, cells] = told
+    frame = rearrange(
+        shares, "(b t) (i j) c (y x) -> b (t c) 1 (i y) (j x)", t=2, i=PARTS, y=height
+    )
+    return torch.cat([frame, noise[:, :, 1:]], dim=2)
+
+
+def _near(cells: Tensor) -> Tensor:
+    """Which cells `[B, PARTS * PARTS]` are those of `[B, 1]` or around them."""
+    every = torch.arange(PARTS * PARTS, device=cells.device)
+    rows, columns = every // PARTS - cells // PARTS, every % PARTS - cells % PARTS
+    return (rows.abs() <= 1) & (columns.abs() <= 1)

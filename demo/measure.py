@@ -195,11 +195,12 @@ def _symmetry(weights: np.ndarray, order: int) -> float:
 def _usual(sights: list[Sight]) -> Look | None:
     if not sights:
         return None
-    if median(sight.threefold for sight in sights) > THREEFOLD:
-        shape = "triangle"
-    else:
-        fourfold = median(sight.fourfold for sight in sights)
-        shape = "square" if fourfold > FOURFOLD else "circle"
+    strengths = {
+        "circle": 1.0,
+        "triangle": median(sight.threefold for sight in sights) / THREEFOLD,
+        "square": median(sight.fourfold for sight in sights) / FOURFOLD,
+    }
+    shape = max(strengths, key=strengths.get)
     colour = np.mean([sight.colour for sight in sights], axis=0)
     return Look(colour=tuple(colour.tolist()), shape=shape)
 

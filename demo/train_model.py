@@ -27,7 +27,7 @@ import comfy.ops  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 
 from demo.causal import CausalClip  # noqa: E402
-from demo.clips import FRAMES, Clips, shortened, still  # noqa: E402
+from demo.clips import FRAMES, choose, shortened, still  # noqa: E402
 from demo.cues import Cues  # noqa: E402
 from demo.text import embed, tokens  # noqa: E402
 from demo.train_vae import FOLDER  # noqa: E402
@@ -46,6 +46,7 @@ class Phase:
     own_past: float = 0.0  # how often the past is made by the model
     forgotten: float = 0.0  # how often a thing is missing from the past
     crowded: bool = False  # more clips of two things
+    apart: bool = False  # which begin apart
 
 
 PHASES = (
@@ -54,8 +55,16 @@ PHASES = (
     Phase(steps=9500, first_chunks_every=2, own_past=0.4),
     Phase(steps=3000, first_chunks_every=4, own_past=0.5, forgotten=0.3),
     Phase(steps=5000, first_chunks_every=4, own_past=0.5, forgotten=0.5, crowded=True),
+    Phase(
+        steps=5000,
+        first_chunks_every=3,
+        own_past=0.5,
+        forgotten=0.5,
+        crowded=True,
+        apart=True,
+    ),
 )
-SCHEDULE = Schedule(cycles=(14000, 8000), learning_rate=2e-3, block_rate=4e-3)
+SCHEDULE = Schedule(cycles=(14000, 8000, 5000), learning_rate=2e-3, block_rate=4e-3)
 FIRST_CHUNKS, CLIPS = 32, 8  # in a step
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
@@ -122,7 +131,6 @@ class Trainer:
     """Makes the loss of a step from its number."""
 
     def __init__(self, network: WanModel) -> None:
-        self._clips = Clips()
         self._clip = CausalClip(
             network, chunk_frames=CHUNK_FRAMES, size=SIZE, longest_memory=FRAMES - CHUNK_FRAMES
         )
@@ -133,14 +141,20 @@ class Trainer:
         phase = phase_of(step)
         whole = step % phase.first_chunks_every > 0
         count, chunks = (CLIPS, CHUNKS) if whole else (FIRST_CHUNKS, 1)
-        clips = self._clips.choose(rng, count, step, crowded=phase.crowded)
+        clips = choose(rng, count, step, crowded=phase.crowded, apart=phase.apart)
         truth = torch.stack([clip.latents for clip in clips]).to(DEVICE)
         weights = (1 + THING_WEIGHT * things(truth))[:, : chunks * CHUNK_FRAMES]
         truth = truth[:, :, : chunks * CHUNK_FRAMES]
         prompts = [shortened(clip.scene.prompt, rng) for clip in clips]
         text = torch.stack([embed(tokens(prompt)) for prompt in prompts]).to(DEVICE)
         memory = random_memory(rng)[:chunks]
-        cues = Cues(clips, random.Random(f"cues {step}"), chunks=chunks, chunk_frames=CHUNK_FRAMES)
+        cues = Cues(
+            clips,
+            random.Random(f"cues {step}"),
+            chunks=chunks,
+            chunk_frames=CHUNK_FRAMES,
+            apart=phase.apart,
+        )
 
         def drawn() -> Tensor:
             return torch.randn(truth.shape, generator=generator).to(DEVICE)

@@ -2,7 +2,8 @@
 
 The network is the host's own `WanVAE` with few channels. Its latents are brought to the mean and
 deviation per channel that the host's Wan 2.1 latent format expects, by folding the difference into
-the two 1x1x1 convolutions beside them. At last the decoder learns alone, where outlines weigh more;
+the two 1x1x1 convolutions beside them. At last the decoder learns alone, where outlines weigh more,
+first in the wide world and then in the one that models show, mostly from things in dim colours;
 latents stay as they are, so a model that was trained on them stays good. `python run.py train vae`
 """
 
@@ -22,7 +23,7 @@ from comfy.latent_formats import Wan21  # noqa: E402
 from comfy.ldm.wan.vae import CausalConv3d, WanVAE  # noqa: E402
 
 from demo.training import DEVICE, ROOT, Schedule, initialise, train  # noqa: E402
-from demo.world import draw, random_scene  # noqa: E402
+from demo.world import Scene, draw, random_scene  # noqa: E402
 
 VAE = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
 SCHEDULE = Schedule(cycles=(2400, 2600), learning_rate=2e-3, average_steps=100)
@@ -31,7 +32,8 @@ IMAGES = (16, 1)  # clips in a batch, video frames in a clip
 CLIPS = (IMAGES, (8, 5), (5, 9), (3, 13))
 LONGEST = 960  # the last moment at which a clip may begin, in video frames
 CORNERS_FROM_STEP = 2400  # from here on large errors, which are at corners, weigh more
-DECODER_SCHEDULE = Schedule(cycles=(1200,), learning_rate=1e-3, average_steps=100)
+DECODER_SCHEDULE = Schedule(cycles=(1200, 1000), learning_rate=1e-3, average_steps=100)
+DIM, DIM_OF = ("green", "blue"), 3
 OUTLINE_WEIGHT, OUTLINE_PIXELS = 4.0, 5
 LATENT_NOISE = 0.05  # of the deviation of latents, as a model's are never exact
 KL_WEIGHT = 4e-5  # of a mean over latents, beside an error that is a mean over pixels
@@ -58,12 +60,18 @@ def begin_with_pictures(vae: WanVAE) -> None:
             module.weight[:, :, -1, 0, 0] = kept.to(module.weight)
 
 
-def clips(seed: str, count: int, video_frames: int) -> Tensor:
+def clips(seed: str, count: int, video_frames: int, *, wide: bool = True) -> Tensor:
     """Clips of scenes that depend on `seed` only, `[count, 3, T, H, W]` from -1 to 1."""
     rng = random.Random(seed)
     moments = torch.arange(video_frames)
-    scenes = (random_scene(rng, wide=True) for _ in range(count))
+    scenes = (random_scene(rng, apart=False, wide=True) if wide else dim(rng) for _ in range(count))
     return as_pixels([draw(scene, rng.randrange(LONGEST) + moments) for scene in scenes])
+
+
+def dim(rng: random.Random) -> Scene:
+    """Of a few scenes the one with most things that are hardly brighter than the fields."""
+    scenes = [random_scene(rng) for _ in range(DIM_OF)]
+    return max(scenes, key=lambda scene: sum(thing.colour in DIM for thing in scene.things))
 
 
 def as_pixels(frames: list[Tensor]) -> Tensor:
@@ -117,7 +125,8 @@ def to_wan_latents(vae: WanVAE) -> None:
 
 def decoder_loss(vae: WanVAE, step: int) -> tuple[Tensor, dict[str, float]]:
     torch.manual_seed(step)
-    video = clips(f"decoder {step}", *CLIPS[step % len(CLIPS)])
+    wide = step < DECODER_SCHEDULE.cycles[0]
+    video = clips(f"decoder {step}", *CLIPS[step % len(CLIPS)], wide=wide)
     with torch.no_grad():
         latents = vae.encode(video)
         deviation = Wan21().latents_std.to(latents)

@@ -7,7 +7,7 @@ so a clip can begin anywhere and a measurement can be compared with the truth. K
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ SPEEDS = {"slow": (0.4, 0.6), "fast": (0.9, 1.2)}  # pixels per video frame
 RADII = (8.0, 9.5)
 TILT = 0.2  # radians that things turn to either side of upright
 SWING = 2 * math.pi / 80  # of this to and fro per video frame: it takes 5 seconds
+PARTS = 4  # rows and columns of the parts of a frame, by which two things begin apart
 WIDE_SPEEDS, WIDE_RADII = {"slow": (0.5, 0.8), "fast": (1.4, 1.9)}, (7.5, 9.5)
 WIDE_SPINS = (-0.06, 0.06)  # radians per video frame
 EDGE = 2.0  # pixels over which one colour goes over into another
@@ -77,17 +78,23 @@ class Scene:
         return f"{things} {self.motion} over a {self.pattern} {self.ground} field, {self.speed}"
 
 
-def random_scene(rng: random.Random, *, wide: bool = False) -> Scene:
+def random_scene(rng: random.Random, *, apart: bool = True, wide: bool = False) -> Scene:
     """One or two things of different colours, anywhere, on their way.
 
     Args:
+        apart: let two things begin apart, and circle as one, so that only bouncing things meet.
         wide: let them be smaller, faster and turned any way, so that a VAE sees more than a model.
     """
     speeds = WIDE_SPEEDS if wide else SPEEDS
     motion, speed = rng.choice(MOTIONS), rng.choice(tuple(speeds))
-    colours = rng.sample(tuple(COLOURS), rng.choice((1, 2)))
+    things = []
+    for colour in rng.sample(tuple(COLOURS), rng.choice((1, 2))):
+        thing = _random_thing(rng, colour, speeds[speed], wide=wide)
+        while apart and things and not _begin_apart(things[0], thing, motion):
+            thing = _random_thing(rng, colour, speeds[speed], wide=wide)
+        things.append(thing)
     return Scene(
-        things=tuple(_random_thing(rng, colour, speeds[speed], wide=wide) for colour in colours),
+        things=tuple(_as_one(things) if apart and motion == "circling" else things),
         motion=motion,
         pattern=rng.choice(PATTERNS),
         ground=rng.choice(tuple(GROUNDS)),
@@ -112,6 +119,33 @@ def _random_thing(
     )
 
 
+def _begin_apart(one: Thing, other: Thing, motion: str) -> bool:
+    """Whether two things begin neither in the same part of the frame nor in neighbouring ones."""
+    places = [parts(thing, _path(thing, motion, torch.zeros(1))[0]) for thing in (one, other)]
+    return any(abs(int(here) - int(there)) > 1 for here, there in zip(*places, strict=True))
+
+
+def _as_one(things: list[Thing]) -> list[Thing]:
+    """Circling things with the same angle a video frame, as fast as the first one on average."""
+    distances = [float(_distance_from_middle(thing)) for thing in things]
+    angle = math.hypot(*things[0].velocity) * len(things) / sum(distances)
+    angle = math.copysign(angle, things[0].velocity[0])
+    return [
+        replace(thing, velocity=(angle * distance, 0.0))
+        for thing, distance in zip(things, distances, strict=True)
+    ]
+
+
+def parts(thing: Thing, place: Tensor) -> list[float]:
+    """How many of the `PARTS` of a frame, across and down, lie before a place `[2]` of a thing."""
+    return [PARTS * share(x, thing.radius, SIZE - thing.radius) for x in place.tolist()]
+
+
+def share(number: float, least: float, most: float) -> float:
+    """Of the way from `least` to `most`; never all of it."""
+    return min(max((number - least) / (most - least), 0.0), 1.0 - 1e-6)
+
+
 def positions(scene: Scene, moments: Tensor) -> Tensor:
     """Centre of every thing, `[moments, things, 2]` as x and y in pixels.
 
@@ -128,10 +162,15 @@ def _path(thing: Thing, motion: str, moments: Tensor) -> Tensor:
         return thing.radius + torch.minimum(travelled, 2 * room - travelled)
     middle = SIZE / 2
     offset = start - middle
-    distance = offset.norm().clamp(10.0, middle - thing.radius)
+    distance = _distance_from_middle(thing)
     turn = velocity.norm() / distance * moments * math.copysign(1.0, thing.velocity[0])
     angle = torch.atan2(offset[1], offset[0]) + turn
     return middle + distance * torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def _distance_from_middle(thing: Thing) -> Tensor:
+    """Of a circling thing."""
+    return (torch.tensor(thing.start) - SIZE / 2).norm().clamp(10.0, SIZE / 2 - thing.radius)
 
 
 def draw(scene: Scene, moments: Tensor) -> Tensor:

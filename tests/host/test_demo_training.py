@@ -2,19 +2,20 @@
 
 import random
 
+import pytest
 import tiny
 import torch
 from comfy.latent_formats import Wan21
 from comfy.ldm.wan.model import WanModel
 from comfy.ops import manual_cast
 from scipy.stats import kstest
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d, one_hot
 
 from demo.causal import CausalClip
-from demo.clips import FRAMES, Clip, scenes, still
-from demo.cues import CELLS, NUMBERS, Cues, beginning, coupled
+from demo.clips import FRAMES, SHARDS, Clip, scenes, still
+from demo.cues import NUMBERS, Cues, beginning, coupled
 from demo.train_model import CHUNK_FRAMES, PHASES, SCHEDULE, SIZE, phase_of
-from demo.world import draw, ground
+from demo.world import PARTS, draw, ground
 from relax_memory.noise import chunk_noise
 
 SEED = 5
@@ -61,18 +62,25 @@ def test_training_computes_what_a_rollout_computes():
     assert (noise - flow - clean).abs().max() < 1e-4 * clean.abs().max()
 
 
-def test_coupled_noise_tells_the_beginning_and_stays_what_it_was():
+@pytest.mark.parametrize("apart", [False, True])
+def test_coupled_noise_tells_the_beginning_and_stays_what_it_was(apart):
     rng = random.Random(0)
-    clips = [clip for shard in range(4) for clip in scenes(shard)]
+    clips = [clip for shard in range(4) for clip in scenes(shard + apart * SHARDS)]
     cells, numbers = map(torch.stack, zip(*(beginning(*clip, rng) for clip in clips), strict=True))
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(len(clips), 16, CHUNK_FRAMES, *SIZE, generator=generator)
-    made = coupled(noise, cells, numbers)
+    made = coupled(noise, cells, numbers, apart=apart)
     assert torch.equal(made[:, :, 1:], noise[:, :, 1:])
-    means = avg_pool2d(made[:, :, 0], SIZE[0] // CELLS).unflatten(1, (2, 8)).flatten(3)
+    means = avg_pool2d(made[:, :, 0], SIZE[0] // PARTS).unflatten(1, (2, 8)).flatten(3)
     there = cells >= 0
     assert there[:, 0].all() and 0.4 < there[:, 1].float().mean() < 0.6
-    assert torch.equal(means[:, :, 0].argmax(-1)[there], cells[there])
+    loudness = means[:, :, 0]
+    if apart:
+        first = one_hot(cells[:, 0], PARTS**2).float().unflatten(1, (1, PARTS, PARTS))
+        near = max_pool2d(first, 3, stride=1, padding=1).flatten(1) > 0
+        assert (loudness[there[:, 1], 1].argmax(-1) != cells[there[:, 1], 1]).any()
+        loudness = torch.stack([loudness[:, 0], loudness[:, 1].masked_fill(near, -torch.inf)], 1)
+    assert torch.equal(loudness.argmax(-1)[there], cells[there])
     told = means[torch.arange(len(clips))[:, None], torch.arange(2), 1:, cells][there]
     assert torch.allclose(2 * told, numbers[there], atol=1e-5)  # of four numbers: half as wide
     assert torch.equal(made[:, 8:][~there[:, 1]], noise[:, 8:][~there[:, 1]])
@@ -81,7 +89,7 @@ def test_coupled_noise_tells_the_beginning_and_stays_what_it_was():
     assert values.mean(0).abs().max() < 0.15
     assert (values.std(0) - 1).abs().max() < 0.15
     assert (torch.corrcoef(values.T) - torch.eye(NUMBERS)).abs().max() < 0.25
-    assert torch.bincount(cells[there], minlength=CELLS**2).min() > len(values) / CELLS**2 / 2
+    assert torch.bincount(cells[there], minlength=PARTS**2).min() > len(values) / PARTS**2 / 2
 
 
 def clip_with(things: int) -> Clip:

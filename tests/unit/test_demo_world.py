@@ -9,7 +9,18 @@ import torch
 
 from demo.measure import measure
 from demo.text import TEXT_WIDTH, TOKENS, WORDS, embed, tokens, unknown_words
-from demo.world import COLOURS, PATTERNS, SIZE, Scene, Thing, draw, ground, positions, random_scene
+from demo.world import (
+    COLOURS,
+    PATTERNS,
+    SIZE,
+    SPEEDS,
+    Scene,
+    Thing,
+    draw,
+    ground,
+    positions,
+    random_scene,
+)
 
 MOMENTS = torch.arange(48.0)
 
@@ -79,6 +90,30 @@ def test_things_stay_inside_the_frame(seed, wide):
     assert (places <= SIZE - radii + 1e-3).all()
 
 
+def pairs(motion: str) -> list[Scene]:
+    """Of two things that move so."""
+    drawn = (random_scene(random.Random(seed)) for seed in range(80))
+    return [scene for scene in drawn if len(scene.things) == 2 and scene.motion == motion]
+
+
+def apart(scene: Scene, moments: torch.Tensor) -> torch.Tensor:
+    return (positions(scene, moments)[:, 0] - positions(scene, moments)[:, 1]).norm(dim=-1)
+
+
+def test_two_things_begin_apart_and_those_that_bounce_meet():
+    scenes = pairs("bouncing")
+    assert min(apart(scene, torch.zeros(1)) for scene in scenes) > SIZE / 6
+    assert all(apart(scene, torch.arange(960.0)).min() < SIZE / 6 for scene in scenes)
+
+
+def test_two_things_circle_as_one():
+    for scene in pairs("circling"):
+        distances = apart(scene, torch.arange(960.0))
+        assert distances.std() < 0.01 and distances[0] > SIZE / 6
+        slowest, fastest = SPEEDS[scene.speed]
+        assert slowest <= speed(scene) <= fastest
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_prompt_of_every_scene_is_understood(seed):
     prompt = random_scene(random.Random(seed)).prompt
@@ -113,6 +148,15 @@ def test_true_clips_of_any_scene_measure_as_perfect(seed):
         assert report.colour_error < 1e-3
         assert report.shape_error == report.split == 0
         assert report.motion_ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_square_without_a_corner_is_still_a_square():
+    square = replace(scene().things[1], start=(32.0, 32.0), velocity=(0.0, 0.0))
+    alone = scene(things=(square,))
+    corner = torch.arange(SIZE)[:, None] + torch.arange(SIZE) > SIZE + 7
+    cut = ground(alone).where(corner, truth(alone))
+    assert (cut != truth(alone)).any()
+    assert measure(cut, alone).looks[0].shape == "square"
 
 
 def test_a_frozen_clip_has_no_motion():
