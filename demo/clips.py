@@ -96,13 +96,11 @@ def shard_path(shard: int) -> Path:
 def scenes(shard: int) -> list[tuple[Scene, int]]:
     """What the clips of a shard show, and the video frame at which each begins."""
     rng = random.Random(f"clips {shard}")
-    if shard < SHARDS:
-        drawn = [
-            (random_scene(rng, apart=False), rng.randrange(LONGEST)) for _ in range(SHARD_CLIPS)
-        ]
-    else:
-        drawn = [(random_scene(rng), 0) for _ in range(SHARD_CLIPS)]
-    return drawn
+    apart = shard >= SHARDS
+    return [
+        (random_scene(rng, apart=apart), 0 if apart else rng.randrange(LONGEST))
+        for _ in range(SHARD_CLIPS)
+    ]
 
 
 @torch.no_grad()

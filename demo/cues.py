@@ -15,7 +15,18 @@ from einops import rearrange
 from torch import Tensor
 
 from demo.clips import Clip, still
-from demo.world import PARTS, RADII, SPEEDS, SWING, Scene, parts, positions, share
+from demo.world import (
+    PARTS,
+    RADII,
+    SPEEDS,
+    SWING,
+    Scene,
+    fraction,
+    near,
+    part_number,
+    parts,
+    positions,
+)
 
 NUMBERS = 7  # that tell how it does
 
@@ -94,15 +105,15 @@ def beginning(scene: Scene, moment: int, rng: random.Random) -> tuple[Tensor, Te
     here, next_ = positions(scene, torch.tensor([moment, moment + 1]))
     for index, (thing, place, after) in enumerate(zip(scene.things, here, next_, strict=True)):
         across, down = parts(thing, place)
-        cells[index] = PARTS * int(down) + int(across)
+        cells[index] = part_number(across, down)
         heading = math.atan2(*(after - place).flip(0).tolist())
-        speed = share(math.hypot(*thing.velocity), *SPEEDS[scene.speed])
+        speed = fraction(math.hypot(*thing.velocity), *SPEEDS[scene.speed])
         numbers[index] = torch.tensor(
             [
                 *(NormalDist().inv_cdf(_inner(number % 1)) for number in (across, down)),
                 *_vector(heading, speed),
                 *_vector(thing.phase + SWING * moment, rng.random()),
-                NormalDist().inv_cdf(_inner(share(thing.radius, *RADII))),
+                NormalDist().inv_cdf(_inner(fraction(thing.radius, *RADII))),
             ]
         )
     return cells, numbers
@@ -139,7 +150,8 @@ def coupled(noise: Tensor, cells: Tensor, numbers: Tensor, *, apart: bool = Fals
     loudness = shares[:, :, 0].mean(-1)
     if apart:
         first = cells[:, :1]
-        loudness[1::2].masked_fill_(_near(first) & (first >= 0), -math.inf)
+        every = torch.arange(PARTS * PARTS, device=cells.device)
+        loudness[1::2].masked_fill_(near(every, first) & (first >= 0), -math.inf)
     rows, cells = torch.arange(len(shares), device=shares.device), cells.flatten()
     greatest = loudness.argmax(1)
     told = shares[rows, greatest]
@@ -152,10 +164,3 @@ def coupled(noise: Tensor, cells: Tensor, numbers: Tensor, *, apart: bool = Fals
         shares, "(b t) (i j) c (y x) -> b (t c) 1 (i y) (j x)", t=2, i=PARTS, y=height
     )
     return torch.cat([frame, noise[:, :, 1:]], dim=2)
-
-
-def _near(cells: Tensor) -> Tensor:
-    """Which cells `[B, PARTS * PARTS]` are those of `[B, 1]` or around them."""
-    every = torch.arange(PARTS * PARTS, device=cells.device)
-    rows, columns = every // PARTS - cells // PARTS, every % PARTS - cells % PARTS
-    return (rows.abs() <= 1) & (columns.abs() <= 1)

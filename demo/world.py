@@ -122,7 +122,18 @@ def _random_thing(
 def _begin_apart(one: Thing, other: Thing, motion: str) -> bool:
     """Whether two things begin neither in the same part of the frame nor in neighbouring ones."""
     places = [parts(thing, _path(thing, motion, torch.zeros(1))[0]) for thing in (one, other)]
-    return any(abs(int(here) - int(there)) > 1 for here, there in zip(*places, strict=True))
+    return not near(*(part_number(*place) for place in places))
+
+
+def near(one: int | Tensor, other: int | Tensor) -> bool | Tensor:
+    """Whether parts of the frame, by their numbers, are the same or neighbours."""
+    rows, columns = one // PARTS - other // PARTS, one % PARTS - other % PARTS
+    return (abs(rows) <= 1) & (abs(columns) <= 1)
+
+
+def part_number(across: float, down: float) -> int:
+    """Of the part that a place is in, row by row; the arguments are what `parts` gave."""
+    return PARTS * int(down) + int(across)
 
 
 def _as_one(things: list[Thing]) -> list[Thing]:
@@ -138,10 +149,10 @@ def _as_one(things: list[Thing]) -> list[Thing]:
 
 def parts(thing: Thing, place: Tensor) -> list[float]:
     """How many of the `PARTS` of a frame, across and down, lie before a place `[2]` of a thing."""
-    return [PARTS * share(x, thing.radius, SIZE - thing.radius) for x in place.tolist()]
+    return [PARTS * fraction(x, thing.radius, SIZE - thing.radius) for x in place.tolist()]
 
 
-def share(number: float, least: float, most: float) -> float:
+def fraction(number: float, least: float, most: float) -> float:
     """Of the way from `least` to `most`; never all of it."""
     return min(max((number - least) / (most - least), 0.0), 1.0 - 1e-6)
 
