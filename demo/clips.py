@@ -5,7 +5,7 @@ first needed.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,11 +30,16 @@ BLUR = 4.0  # pixels around a thing whose latents show it too
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """`latents` `[16, 21, 8, 8]`, as models see them, of a scene from a video frame on."""
+    """`latents` `[16, 21, 8, 8]`, as models see them, of a scene from a video frame on.
+
+    `without` are those of the same clip without thing `missing`, where two things begin apart.
+    """
 
     latents: Tensor
     scene: Scene
     moment: int
+    without: Tensor | None = None
+    missing: int = 0
 
     def video_frame(self, frame: int) -> int:
         """The first that a latent frame shows, counted as the scene counts them."""
@@ -82,10 +87,16 @@ def _load(shard: int) -> list[Clip]:
     path = shard_path(shard)
     if not path.exists():
         write_shard(shard)
-    latents = load_file(path)["latents"].float()
+    latents = {key: kept.float() for key, kept in load_file(path).items()}
     return [
-        Clip(latents=clip, scene=scene, moment=moment)
-        for clip, (scene, moment) in zip(latents, scenes(shard), strict=True)
+        Clip(
+            latents=latents["latents"][number],
+            scene=scene,
+            moment=moment,
+            without=latents["without"][number] if "without" in latents else None,
+            missing=missing(number, scene),
+        )
+        for number, (scene, moment) in enumerate(scenes(shard))
     ]
 
 
@@ -103,23 +114,46 @@ def scenes(shard: int) -> list[tuple[Scene, int]]:
     ]
 
 
-@torch.no_grad()
+def missing(number: int, scene: Scene) -> int:
+    """Which thing of a clip, by its number in the shard, is not in the other version of it."""
+    return number % len(scene.things)
+
+
 def write_shard(shard: int) -> None:
+    drawn = scenes(shard)
+    latents = {"latents": encoded(drawn)}
+    if shard >= SHARDS:
+        latents["without"] = encoded(
+            [
+                (lacking(scene, missing(number, scene)), moment)
+                for number, (scene, moment) in enumerate(drawn)
+            ]
+        )
+    path = shard_path(shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file(latents, part)
+    part.replace(path)
+    print(f"Wrote {path.name}", flush=True)
+
+
+def lacking(scene: Scene, thing: int) -> Scene:
+    """The scene as if the thing had never been there."""
+    return replace(scene, things=scene.things[:thing] + scene.things[thing + 1 :])
+
+
+@torch.no_grad()
+def encoded(drawn: list[tuple[Scene, int]]) -> Tensor:
+    """Latents `[B, 16, 21, 8, 8]` in half precision of scenes from video frames on."""
     vae = WanVAE(**VAE)
     vae.load_state_dict({k: v.float() for k, v in load_file(FILE).items()})
     vae.to(DEVICE)
     latents = []
-    drawn = scenes(shard)
-    for start in range(0, SHARD_CLIPS, BATCH_CLIPS):
+    for start in range(0, len(drawn), BATCH_CLIPS):
         batch = drawn[start : start + BATCH_CLIPS]
         videos = [draw(scene, first + torch.arange(VIDEO_FRAMES)) for scene, first in batch]
         latents.append(Wan21().process_in(vae.encode(as_pixels(videos))).half().cpu())
-    path = shard_path(shard)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({"latents": torch.cat(latents)}, part)
-    part.replace(path)
-    print(f"Wrote {path.name}", flush=True)
+    return torch.cat(latents)
 
 
 def shortened(text: str, rng: random.Random) -> str:

@@ -56,20 +56,28 @@ class Cues:
         for row in range(len(clips)):
             self._tell(row, 0, slice(None))
 
-    def forget(self, past: Tensor, share: float) -> Tensor:
+    def forget(self, past: Tensor, share: float, *, absent: bool = False) -> Tensor:
         """The past `[B, C, T, h, w]` without a thing, from some chunk on, in a share of the clips.
 
         From now on the chunks after that one are told where it is.
+
+        Args:
+            absent: show the clip as it is where the thing has never been; otherwise it is erased
+                from the latents, and a model learns to see the traces of that.
         """
         past = past.clone()
         chunks = self._cells.shape[1]
         for row, clip in enumerate(self._clips):
             if self._rng.random() < share:
-                thing = self._rng.randrange(len(clip.scene.things))
+                thing = clip.missing if absent else self._rng.randrange(len(clip.scene.things))
                 chunk = self._rng.randrange(chunks - 1)
-                here = past[row, :, chunk * self._chunk_frames :]
-                gone = clip.shows(thing)[chunk * self._chunk_frames :].to(past.device)
-                here.copy_(still(clip.latents).to(past.device).where(gone, here))
+                begin = chunk * self._chunk_frames
+                here = past[row, :, begin:]
+                if absent:
+                    here.copy_(clip.without[:, begin:])
+                else:
+                    gone = clip.shows(thing)[begin:].to(past.device)
+                    here.copy_(still(clip.latents).to(past.device).where(gone, here))
                 for later in range(chunk + 1, chunks):
                     self._tell(row, later, thing)
         return past

@@ -45,6 +45,8 @@ class Phase:
     first_chunks_every: int = 1
     own_past: float = 0.0  # how often the past is made by the model
     forgotten: float = 0.0  # how often a thing is missing from the past
+    absent: bool = False  # as if it had never been there, not erased, which leaves traces
+    pure: float = 0.25  # how often a later chunk is noise alone, as each is at first
     crowded: bool = False  # more clips of two things
     apart: bool = False  # which begin apart
 
@@ -63,14 +65,38 @@ PHASES = (
         crowded=True,
         apart=True,
     ),
+    Phase(
+        steps=7000,
+        first_chunks_every=4,
+        own_past=0.5,
+        forgotten=0.8,
+        pure=0.6,
+        crowded=True,
+        apart=True,
+    ),
+    Phase(
+        steps=4000,
+        first_chunks_every=4,
+        own_past=0.5,
+        forgotten=0.8,
+        absent=True,
+        pure=0.6,
+        crowded=True,
+        apart=True,
+    ),
 )
-SCHEDULE = Schedule(cycles=(14000, 8000, 5000), learning_rate=2e-3, block_rate=4e-3)
+SCHEDULE = Schedule(
+    cycles=(14000, 8000, 5000, 7000, 4000),
+    heights=(1.0, 0.5, 0.25, 0.5, 0.5),
+    learning_rate=2e-3,
+    block_rate=4e-3,
+)
 FIRST_CHUNKS, CLIPS = 32, 8  # in a step
 CHUNK_FRAMES = 3
 CHUNKS = FRAMES // CHUNK_FRAMES
 SIZE = (8, 8)  # of the latents
 LEAST_NOISE = 0.2  # the last of four steps begins at 0.25
-PURE_NOISE = (0.5, 0.25)  # how often a first and a later chunk is noise alone, as each is at first
+PURE_FIRST = 0.5  # how often a first chunk is noise alone
 OWN_PASTS = 2  # times that the past may be made anew
 CONTEXT_NOISE = 0.1  # the most noise that is added to the past
 THING_WEIGHT = 4.0  # more than of the field, so that no thing is let go
@@ -99,10 +125,10 @@ def _relaxed(past: int, sink: int, history: int, tail: int, rng: random.Random) 
     return (*range(sink), *middle, *range(past - tail, past))
 
 
-def random_sigmas(count: int, chunks: int, generator: torch.Generator) -> Tensor:
+def random_sigmas(count: int, chunks: int, generator: torch.Generator, pure_later: float) -> Tensor:
     """A noise level for every chunk of every clip, `[B, chunks]`."""
     sigmas = LEAST_NOISE + (1 - LEAST_NOISE) * torch.rand(count, chunks, generator=generator)
-    often = torch.tensor([PURE_NOISE[0]] + [PURE_NOISE[1]] * (chunks - 1))
+    often = torch.tensor([PURE_FIRST] + [pure_later] * (chunks - 1))
     pure = torch.rand(count, chunks, generator=generator) < often
     return sigmas.masked_fill(pure, 1.0).to(DEVICE)
 
@@ -160,15 +186,18 @@ class Trainer:
             return torch.randn(truth.shape, generator=generator).to(DEVICE)
 
         def start() -> tuple[Tensor, Tensor]:
-            noise, sigmas = drawn(), random_sigmas(count, chunks, generator)
+            noise, sigmas = drawn(), random_sigmas(count, chunks, generator, phase.pure)
             return cues.couple(noise, sigmas), sigmas
 
         with torch.autocast(DEVICE.type, torch.bfloat16):
-            past = truth
+            shown = truth
+            if whole and phase.absent:
+                shown = cues.forget(truth, phase.forgotten, absent=True)
+            past = shown
             for _ in range(OWN_PASTS if whole and phase.own_past else 0):
                 if rng.random() < phase.own_past:
-                    past = self._imagine(past, truth, *start(), text, memory)
-            if whole:
+                    past = self._imagine(past, shown, *start(), text, memory)
+            if whole and not phase.absent:
                 past = cues.forget(past, phase.forgotten)
             past = torch.lerp(past, drawn(), rng.uniform(0, CONTEXT_NOISE))
             noise, sigmas = start()
@@ -183,14 +212,14 @@ class Trainer:
     def _imagine(
         self,
         past: Tensor,
-        truth: Tensor,
+        clip: Tensor,
         noise: Tensor,
         sigmas: Tensor,
         text: Tensor,
         memory: Memory,
     ) -> Tensor:
         """The clip as the model restores it from noise and this past."""
-        noisy = with_noise(truth, sigmas, noise)
+        noisy = with_noise(clip, sigmas, noise)
         flow = self._clip(past, noisy, sigmas, text, memory)
         return noisy - levels(sigmas) * flow
 

@@ -26,13 +26,15 @@ from demo.training import DEVICE, ROOT, Schedule, initialise, train  # noqa: E40
 from demo.world import Scene, draw, random_scene  # noqa: E402
 
 VAE = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
-SCHEDULE = Schedule(cycles=(2400, 2600), learning_rate=2e-3, average_steps=100)
+SCHEDULE = Schedule(cycles=(2400, 2600), heights=(1.0, 0.5), learning_rate=2e-3, average_steps=100)
 IMAGE_STEPS = 800  # pictures first: where things are is learnt several times faster from them
 IMAGES = (16, 1)  # clips in a batch, video frames in a clip
 CLIPS = (IMAGES, (8, 5), (5, 9), (3, 13))
 LONGEST = 960  # the last moment at which a clip may begin, in video frames
 CORNERS_FROM_STEP = 2400  # from here on large errors, which are at corners, weigh more
-DECODER_SCHEDULE = Schedule(cycles=(1200, 1000), learning_rate=1e-3, average_steps=100)
+DECODER_SCHEDULE = Schedule(
+    cycles=(1200, 1000), heights=(1.0, 0.5), learning_rate=1e-3, average_steps=100
+)
 DIM, DIM_OF = ("green", "blue"), 3
 OUTLINE_WEIGHT, OUTLINE_PIXELS = 4.0, 5
 LATENT_NOISE = 0.05  # of the deviation of latents, as a model's are never exact

@@ -27,13 +27,14 @@ CLIP_NORM, DECAY = 1.0, 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A warm-up and cosines down to a hundredth, each from half the height of the last.
+    """A warm-up and cosines down to a hundredth.
 
     The matrices of transformer blocks go by Muon at `block_rate`, all else by Adam. The weights
     that count are an average over the newest steps.
     """
 
     cycles: tuple[int, ...]  # steps of every cosine
+    heights: tuple[float, ...]  # that they begin at, as shares of the learning rates
     learning_rate: float
     block_rate: float = 0.0
     warm_up_steps: int = 100
@@ -48,7 +49,7 @@ class Schedule:
         cycle, step = part_of(step, self.cycles)
         warm = min(1.0, (step + 1) / self.warm_up_steps)
         done = step / self.cycles[cycle]
-        return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2) / 2**cycle
+        return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2) * self.heights[cycle]
 
     def keep(self, step: int) -> float:
         """How much of the average a step leaves as it was."""

@@ -187,10 +187,9 @@ def _distance_from_middle(thing: Thing) -> Tensor:
 def draw(scene: Scene, moments: Tensor) -> Tensor:
     """The frames `[moments, 3, SIZE, SIZE]` of a scene, with values from 0 to 1."""
     frames = ground(scene).expand(len(moments), 3, SIZE, SIZE)
-    places = positions(scene, moments)
-    for index in reversed(range(len(scene.things))):
-        thing = scene.things[index]
-        offset = _grid() - places[:, index, :, None, None]
+    for thing in reversed(scene.things):
+        place = _path(thing, scene.motion, moments)
+        offset = _grid() - place[:, :, None, None]
         distance = _distance(thing, offset, _angle(thing, moments))
         colour = torch.tensor(COLOURS[thing.colour])[:, None, None]
         frames = torch.lerp(frames, colour, (0.5 - distance / EDGE).clamp(0, 1))

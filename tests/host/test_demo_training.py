@@ -12,7 +12,7 @@ from scipy.stats import kstest
 from torch.nn.functional import avg_pool2d, max_pool2d, one_hot
 
 from demo.causal import CausalClip
-from demo.clips import FRAMES, SHARDS, Clip, scenes, still
+from demo.clips import FRAMES, SHARDS, Clip, encoded, lacking, missing, scenes, still
 from demo.cues import NUMBERS, Cues, beginning, coupled
 from demo.train_model import CHUNK_FRAMES, PHASES, SCHEDULE, SIZE, phase_of
 from demo.world import PARTS, draw, ground
@@ -95,11 +95,13 @@ def test_coupled_noise_tells_the_beginning_and_stays_what_it_was(apart):
 def clip_with(things: int) -> Clip:
     """A clip of random latents, in which nothing stands still."""
     scene, moment = next(each for each in scenes(0) if len(each[0].things) == things)
-    latents = torch.randn(16, FRAMES, *SIZE, generator=torch.Generator().manual_seed(things))
-    return Clip(latents=latents, scene=scene, moment=moment)
+    generator = torch.Generator().manual_seed(things)
+    latents, without = torch.randn(2, 16, FRAMES, *SIZE, generator=generator)
+    return Clip(latents=latents, scene=scene, moment=moment, without=without, missing=things - 1)
 
 
-def test_a_forgotten_thing_is_gone_from_some_chunk_on_and_later_noise_tells_where_it_is():
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_forgotten_thing_is_gone_from_some_chunk_on_and_later_noise_tells_where_it_is(absent):
     clips = [clip_with(1), clip_with(2)] * 10
     chunks = FRAMES // CHUNK_FRAMES
     cues = Cues(clips, random.Random(0), chunks=chunks, chunk_frames=CHUNK_FRAMES)
@@ -109,7 +111,7 @@ def test_a_forgotten_thing_is_gone_from_some_chunk_on_and_later_noise_tells_wher
     assert torch.equal(before[:, :, CHUNK_FRAMES:], noise[:, :, CHUNK_FRAMES:])
     assert torch.equal(cues.couple(noise, 0.5 * sigmas), noise)
     truth = torch.stack([clip.latents for clip in clips])
-    past = cues.forget(truth, share=0.5)
+    past = cues.forget(truth, share=0.5, absent=absent)
     told = cues.couple(noise, sigmas)
     forgotten = 0
     for row, clip in enumerate(clips):
@@ -123,6 +125,11 @@ def test_a_forgotten_thing_is_gone_from_some_chunk_on_and_later_noise_tells_wher
         assert told_chunks[first:].all() and 0 < first < chunks
         begin = (first - 1) * CHUNK_FRAMES
         assert not gone[:begin].any()
+        if absent:
+            kept = slice(0, 8) if clip.missing else slice(8, 16)  # channels of another thing
+            assert torch.equal(past[row][:, begin:], clip.without[:, begin:])
+            assert torch.equal(told[row, kept], before[row, kept])
+            continue
         assert any(
             torch.equal(gone[begin:], clip.shows(thing)[begin:])
             for thing in range(len(clip.scene.things))
@@ -139,6 +146,18 @@ def test_a_clip_shows_its_things_where_they_are():
     there = (drawn - ground(clip.scene)).abs().amax(1) > 0.2
     assert avg_pool2d(there.float(), 8)[~shown].max() < 0.2
     assert avg_pool2d(there.float(), 8)[shown].mean() > 0.4
+
+
+def test_the_other_version_of_a_clip_lacks_one_thing_and_no_other():
+    number, (scene, moment) = next(
+        each for each in enumerate(scenes(SHARDS)) if len(each[1][0].things) == 2
+    )
+    gone = missing(number, scene)
+    latents, without = encoded([(scene, moment), (lacking(scene, gone), moment)]).float()
+    clip = Clip(latents=latents, scene=scene, moment=moment)
+    changed = (latents - without).abs().mean(0)
+    assert changed[clip.shows(gone)].mean() > 10 * changed[clip.shows(1 - gone)].mean()
+    assert changed[clip.shows(gone)].min() > changed[clip.shows(1 - gone)].mean()
 
 
 def test_every_step_has_its_phase():
