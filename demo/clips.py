@@ -87,16 +87,19 @@ def _load(shard: int) -> list[Clip]:
     path = shard_path(shard)
     if not path.exists():
         write_shard(shard)
-    latents = {key: kept.float() for key, kept in load_file(path).items()}
+    kept = load_file(path)
+    without = kept["without"].float() if apart_in(shard) else [None] * SHARD_CLIPS
     return [
         Clip(
-            latents=latents["latents"][number],
+            latents=latents,
             scene=scene,
             moment=moment,
-            without=latents["without"][number] if "without" in latents else None,
+            without=other,
             missing=missing(number, scene),
         )
-        for number, (scene, moment) in enumerate(scenes(shard))
+        for number, (latents, other, (scene, moment)) in enumerate(
+            zip(kept["latents"].float(), without, scenes(shard), strict=True)
+        )
     ]
 
 
@@ -104,10 +107,15 @@ def shard_path(shard: int) -> Path:
     return CHECKPOINTS / f"clips_{shard}.safetensors"
 
 
+def apart_in(shard: int) -> bool:
+    """Whether two things begin apart in the clips of a shard."""
+    return shard >= SHARDS
+
+
 def scenes(shard: int) -> list[tuple[Scene, int]]:
     """What the clips of a shard show, and the video frame at which each begins."""
     rng = random.Random(f"clips {shard}")
-    apart = shard >= SHARDS
+    apart = apart_in(shard)
     return [
         (random_scene(rng, apart=apart), 0 if apart else rng.randrange(LONGEST))
         for _ in range(SHARD_CLIPS)
@@ -122,7 +130,7 @@ def missing(number: int, scene: Scene) -> int:
 def write_shard(shard: int) -> None:
     drawn = scenes(shard)
     latents = {"latents": encoded(drawn)}
-    if shard >= SHARDS:
+    if apart_in(shard):
         latents["without"] = encoded(
             [
                 (lacking(scene, missing(number, scene)), moment)

@@ -35,7 +35,7 @@ CORNERS_FROM_STEP = 2400  # from here on large errors, which are at corners, wei
 DECODER_SCHEDULE = Schedule(
     cycles=(1200, 1000), heights=(1.0, 0.5), learning_rate=1e-3, average_steps=100
 )
-DIM, DIM_OF = ("green", "blue"), 3
+DIM, DIM_OF = ("green", "blue"), 3  # dim colours; of so many scenes the one with most of them
 OUTLINE_WEIGHT, OUTLINE_PIXELS = 4.0, 5
 LATENT_NOISE = 0.05  # of the deviation of latents, as a model's are never exact
 KL_WEIGHT = 4e-5  # of a mean over latents, beside an error that is a mean over pixels
