@@ -43,7 +43,7 @@ from comfy.ldm.modules.attention import optimized_attention  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 from comfyui_version import __version__ as host_version  # noqa: E402
 
-from relax_memory.costs import ModelShape  # noqa: E402
+from relax_memory.memory.costs import ModelShape  # noqa: E402
 
 HEAD_DIM = 128
 TEXT_DIM = 4096

@@ -32,11 +32,11 @@ import torch
 from comfy.ldm.wan import ar_model
 from common import CHUNK_FRAMES, DEVICE, SIGMAS, WAN_1_3B, Shape, elapsed, median, moment
 
-from relax_memory.host import attention as memory_attention
-from relax_memory.host.attention import with_memory
-from relax_memory.host.sampler import MemorySampler
+from relax_memory.host.model import attention as memory_attention
+from relax_memory.host.model.attention import with_memory
+from relax_memory.host.sampling.sampler import MemorySampler
+from relax_memory.memory.storage import Storage
 from relax_memory.policies import RelaxedMemory, WindowMemory
-from relax_memory.storage import Storage
 
 PASSES = len(SIGMAS)  # denoising steps and the clean pass
 VIDEO_FRAMES = 4 * CHUNK_FRAMES

@@ -17,12 +17,12 @@ import torch
 from common import CHUNK_FRAMES, DEVICE, Shape
 from reservoir import ReservoirPlan
 
-from relax_memory.bank import Bank
-from relax_memory.host.attention import with_memory
-from relax_memory.host.sampler import MemorySampler
+from relax_memory.host.model.attention import with_memory
+from relax_memory.host.sampling.sampler import MemorySampler
+from relax_memory.memory.bank import Bank
+from relax_memory.memory.storage import Storage
 from relax_memory.plan import Plan
 from relax_memory.policies import Policy, RelaxedMemory, WindowMemory
-from relax_memory.storage import Storage
 
 SMALL = Shape(dim=384, ffn_dim=768, layers=8, width=48, height=32, text_tokens=2, dtype="bfloat16")
 VIDEOS = {"5 s": 21, "30 s": 120, "60 s": 240, "10 min": 2400}

@@ -22,10 +22,10 @@ from common import CHUNK_FRAMES, DEVICE, Shape
 import comfy.sd  # isort: skip
 from comfy.ldm.wan.vae import WanVAE  # isort: skip
 
-from relax_memory.host.generate import generate
-from relax_memory.host.live import LiveVideo
+from relax_memory.film.mp4 import VideoWriter
+from relax_memory.host.film.live import LiveVideo
 from relax_memory.host.request import Request
-from relax_memory.video import VideoWriter
+from relax_memory.host.sampling.generate import generate
 
 FPS = 16.0
 STEPS = 4

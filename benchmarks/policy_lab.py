@@ -22,10 +22,10 @@ from demo.clips import APART_SHARDS, SHARDS, scenes
 from demo.measure import Report, measure
 from demo.text import TOKENS, embed, tokens
 from demo.world import FRAMES_PER_SECOND, SIZE, Scene, random_scene
-from relax_memory.host.attention import with_memory
-from relax_memory.host.checkpoint import load_checkpoint
-from relax_memory.host.generate import generate
+from relax_memory.host.loading.checkpoint import load_checkpoint
+from relax_memory.host.model.attention import with_memory
 from relax_memory.host.request import Request
+from relax_memory.host.sampling.generate import generate
 from relax_memory.plan import Plan
 from relax_memory.policies import Policy, RelaxedMemory, WindowMemory
 

@@ -19,7 +19,7 @@ from policy_lab import (
 
 from demo.bundle import MODEL, SHIFT, load_vae
 from demo.world import FRAMES_PER_SECOND
-from relax_memory.host.checkpoint import load_checkpoint
+from relax_memory.host.loading.checkpoint import load_checkpoint
 
 MOMENTS = (LOOK_SECONDS[0], LOOK_SECONDS[-1])
 

@@ -10,11 +10,11 @@ import time
 import common
 from common import CHUNK_FRAMES, Shape, median
 
-from relax_memory.host.attention import with_memory
-from relax_memory.host.sampler import MemorySampler
-from relax_memory.host.session import SESSION
+from relax_memory.host.model.attention import with_memory
+from relax_memory.host.sampling.sampler import MemorySampler
+from relax_memory.host.sampling.session import SESSION
+from relax_memory.memory.storage import Storage
 from relax_memory.policies import RelaxedMemory
-from relax_memory.storage import Storage
 
 EDGE_CHUNKS = 3  # chunks whose median stands for the start or the end of a video
 STEADY_CHUNKS = 10  # of the comparison for flatness, on either end of what follows the first ten

@@ -18,10 +18,10 @@ import psutil
 import torch
 from common import CHUNK_FRAMES, DEVICE, Shape, median
 
-from relax_memory.host.attention import with_memory
-from relax_memory.host.sampler import MemorySampler
+from relax_memory.host.model.attention import with_memory
+from relax_memory.host.sampling.sampler import MemorySampler
+from relax_memory.memory.storage import Storage
 from relax_memory.policies import RelaxedMemory, WindowMemory
-from relax_memory.storage import Storage
 
 SMALL = Shape(dim=128, ffn_dim=256, layers=2, width=48, height=32, text_tokens=4, dtype="float32")
 PER_CHUNKS = 100  # slopes are per so many chunks

@@ -3,9 +3,9 @@
 from comfy.utils import ProgressBar
 from comfy_api.latest import InputImpl, io, ui
 
-from ..relax_memory.host.output import open_video, saved_result, workflow_metadata
-from ..relax_memory.host.vae import check_decodable, decode_video
-from ..relax_memory.stream import write_video
+from ..relax_memory.film.background import write_video
+from ..relax_memory.host.film.decode import check_decodable, decode_video
+from ..relax_memory.host.film.output import open_video, saved_result, workflow_metadata
 from .memory import CATEGORY
 
 FPS = io.Float.Input(

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..demo.bundle import MODEL, SHIFT, load_clip, load_vae
-from ..relax_memory.host.checkpoint import load_checkpoint
+from ..relax_memory.host.loading.checkpoint import load_checkpoint
 from .memory import CATEGORY
 
 

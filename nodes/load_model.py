@@ -2,8 +2,13 @@
 
 from comfy_api.latest import io
 
-from ..relax_memory.host.checkpoint import WEIGHT_DTYPES, load_checkpoint, model_names, model_path
-from ..relax_memory.host.weights import CHECKPOINT_KEYS
+from ..relax_memory.host.loading.checkpoint import (
+    WEIGHT_DTYPES,
+    load_checkpoint,
+    model_names,
+    model_path,
+)
+from ..relax_memory.host.loading.weights import CHECKPOINT_KEYS
 
 
 class RelaxForcingLoadModel(io.ComfyNode):

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..relax_memory.host.attention import with_memory
+from ..relax_memory.host.model.attention import with_memory
+from ..relax_memory.memory.storage import Storage
 from ..relax_memory.policies import RelaxedMemory, WindowMemory
-from ..relax_memory.storage import Storage
 
 CATEGORY = "Relax Forcing"
 

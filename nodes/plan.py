@@ -3,8 +3,8 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..relax_memory.host.forecast import forecast
 from ..relax_memory.host.notice import tell
+from ..relax_memory.host.room.forecast import forecast
 from .memory import CATEGORY
 from .sampler import FRAMES_PER_CHUNK
 

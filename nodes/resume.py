@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..relax_memory.archive import find_rollout, saved_rollouts
-from ..relax_memory.host.autosave import archive_folder
+from ..relax_memory.host.keeping.autosave import archive_folder
+from ..relax_memory.saved.archive import find_rollout, saved_rollouts
 from .memory import CATEGORY
 
 NOTHING_SAVED = "nothing is saved yet"

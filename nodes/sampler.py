@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..relax_memory.host.generate import Request, generate
-from ..relax_memory.host.sampler import MemorySampler
+from ..relax_memory.host.sampling.generate import Request, generate
+from ..relax_memory.host.sampling.sampler import MemorySampler
 from .memory import CATEGORY
 
 Trace = io.Custom("RELAX_TRACE")

@@ -2,10 +2,10 @@
 
 from comfy_api.latest import InputImpl, io, ui
 
-from ..relax_memory.host.generate import generate
-from ..relax_memory.host.live import live_video
-from ..relax_memory.host.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.film.live import live_video
+from ..relax_memory.host.film.output import open_video, saved_result, workflow_metadata
 from ..relax_memory.host.request import Request
+from ..relax_memory.host.sampling.generate import generate
 from .decode import FILENAME_PREFIX, FPS
 from .memory import CATEGORY
 from .sampler import Trace, sampling_inputs

@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..relax_memory.timeline import draw_timeline
+from ..relax_memory.picture.timeline import draw_timeline
 from .memory import CATEGORY
 
 

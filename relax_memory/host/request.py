@@ -8,8 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..policies import RelaxedMemory
-from .attention import check_supported, policy_of, with_memory
 from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas, check_size
+from .model.attention import check_supported, policy_of, with_memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ from comfy_api.latest import InputImpl
 from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_extras.nodes_video import GetVideoComponents, SaveVideo
 
-from relax_memory.host.vae import VideoDecoder, decode_video, pieces
-from relax_memory.stream import to_bytes
-from relax_memory.video import VideoWriter
+from relax_memory.film.background import to_bytes
+from relax_memory.film.mp4 import VideoWriter
+from relax_memory.host.film.decode import VideoDecoder, decode_video, pieces
 
 KINDS = ["wan", "taehv", "taehv22"]
 

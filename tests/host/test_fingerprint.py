@@ -18,8 +18,8 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from conftest import ROOT
 
-from relax_memory.host.attention import with_memory
-from relax_memory.host.fingerprint import fingerprint, model_fingerprints
+from relax_memory.host.keeping.fingerprint import fingerprint, model_fingerprints
+from relax_memory.host.model.attention import with_memory
 from relax_memory.policies import RelaxedMemory
 
 PATCHES = "LoRAs and model patches"
@@ -70,7 +70,7 @@ def test_every_weight_counts(name):
 
 def test_another_process_agrees():
     program = (
-        "import conftest, tiny, sys; from relax_memory.host import fingerprint as f;"
+        "import conftest, tiny, sys; from relax_memory.host.keeping import fingerprint as f;"
         "sys.path.append('host'); import test_fingerprint as t;"
         "print('\\n', *f.model_fingerprints(t.with_lora()).values(), f.fingerprint(t.VALUE))"
     )

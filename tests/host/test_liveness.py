@@ -6,11 +6,11 @@ import tiny
 import torch
 
 from benchmarks.reservoir import ReservoirPlan
-from relax_memory.host.attention import with_memory
-from relax_memory.host.sampler import RolloutSampler
+from relax_memory.host.model.attention import with_memory
+from relax_memory.host.sampling.sampler import RolloutSampler
+from relax_memory.memory.storage import Storage
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
-from relax_memory.storage import Storage
 
 SIGMAS = torch.tensor([1.0, 0.7, 0.0])
 RESERVOIR = 18

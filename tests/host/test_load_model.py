@@ -17,8 +17,8 @@ from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from relax_memory.host.identify import TEXT_TO_VIDEO, looks_like
-from relax_memory.host.weights import pick, read
+from relax_memory.host.loading.identify import TEXT_TO_VIDEO, looks_like
+from relax_memory.host.loading.weights import pick, read
 
 WEIGHTS = tiny.state_dict(layers=2)
 OTHER = tiny.state_dict(layers=2, seed=1)

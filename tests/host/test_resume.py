@@ -16,7 +16,7 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-from relax_memory.host.generate import Request, generate
+from relax_memory.host.sampling.generate import Request, generate
 
 MODEL = tiny.model("wan")  # the one that `tiny.remembering` has
 POSITIVE, NEGATIVE, OTHER = (tiny.conditioning(seed) for seed in (1, 2, 3))

@@ -8,11 +8,11 @@ import tiny
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 
-from relax_memory.costs import Costs
-from relax_memory.host.budget import Budget, make_budget
+from relax_memory.host.room.budget import Budget, make_budget
+from relax_memory.memory.costs import Costs
+from relax_memory.memory.storage import Storage
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
-from relax_memory.storage import Storage
 
 VIDEO = {
     "width": 48,

@@ -23,7 +23,7 @@ from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_execution.utils import CurrentNodeContext
 from server import PromptServer
 
-from relax_memory.state import SavedRollout
+from relax_memory.saved.rollout import SavedRollout
 
 VIDEO = {
     "width": 32,
@@ -274,7 +274,7 @@ def test_room_for_a_vae_on_the_same_device_is_left(device, takes_turns, monkeypa
     vae = copy.copy(tiny_vae.vae())
     vae.device = torch.device(device)
     node_module = tiny.pack()["RelaxForcingStream"].__module__
-    reserve = sys.modules[node_module.replace("nodes.stream", "relax_memory.host.reserve")]
+    reserve = sys.modules[node_module.replace("nodes.stream", "relax_memory.host.room.reserve")]
     spared, decide = [], reserve.make_budget
 
     def deciding(*arguments, spared_bytes, **sizes):

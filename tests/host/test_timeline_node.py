@@ -8,7 +8,7 @@ import tiny
 import torch
 from PIL import Image
 
-from relax_memory.timeline import draw_timeline
+from relax_memory.picture.timeline import draw_timeline
 from relax_memory.trace import ChunkTrace, Trace
 
 ROLES = {"sink": (), "candidates": (), "tail": (), "history": ((),), "scores": ()}

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relax_memory.bank import Bank
+from relax_memory.memory.bank import Bank
 
 LAYERS, SHAPE = 2, (2, 3, 2, 4)  # rows, tokens, heads, head_dim
 

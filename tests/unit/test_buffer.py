@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from relax_memory.buffer import KeyValueBuffer
+from relax_memory.memory.buffer import KeyValueBuffer
 
 ROWS, TOKENS, TAIL = 3, 2, (2, 4)  # heads, head_dim
 

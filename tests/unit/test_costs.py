@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from relax_memory.costs import ModelShape, costs
-from relax_memory.memory import Memory
+from relax_memory.memory.costs import ModelShape, costs
+from relax_memory.memory.recall import Memory
+from relax_memory.memory.storage import Storage
+from relax_memory.memory.transfer import Transfer
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
-from relax_memory.storage import Storage
-from relax_memory.transfer import Transfer
 
 WAN_1_3B = ModelShape(layers=30, heads=12, head_dim=128, tokens=1560, element_bytes=2)
 

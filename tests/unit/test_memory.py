@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from unit.naive_memory import HEADS, LAYERS, TOKENS, KeySource, NaiveMemory, rotate
 from unit.strategies import CHUNK_FRAMES, bounded_policies, plans
 
-from relax_memory.bank import Bank
-from relax_memory.memory import Memory
+from relax_memory.memory.bank import Bank
+from relax_memory.memory.recall import Memory
+from relax_memory.memory.transfer import Transfer
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
-from relax_memory.transfer import Transfer
 
 
 def make_memory(plan, rows, **tier):

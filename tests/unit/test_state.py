@@ -15,10 +15,16 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from relax_memory import atomic
-from relax_memory.archive import clean_up, ended_empty, find_rollout, open_rollout, saved_rollouts
-from relax_memory.saved_chunk import SavedChunk, chunk_keys
-from relax_memory.state import DESCRIPTION, Description, SavedRollout
+from relax_memory.saved import atomic
+from relax_memory.saved.archive import (
+    clean_up,
+    ended_empty,
+    find_rollout,
+    open_rollout,
+    saved_rollouts,
+)
+from relax_memory.saved.chunk import SavedChunk, chunk_keys
+from relax_memory.saved.rollout import DESCRIPTION, Description, SavedRollout
 from relax_memory.trace import ChunkTrace
 
 KEYS = chunk_keys("all", "abcdef")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from relax_memory.stream import BackgroundWriter, to_bytes, write_video
-from relax_memory.video import VideoWriter, begins_with
+from relax_memory.film.background import BackgroundWriter, to_bytes, write_video
+from relax_memory.film.mp4 import VideoWriter, begins_with
 
 WIDTH, HEIGHT = 48, 32
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (200, 120, 60), (30, 90, 220)]
@@ -108,7 +108,7 @@ import os, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 from unit.test_stream import pictures, WIDTH, HEIGHT
-from relax_memory.video import VideoWriter
+from relax_memory.film.mp4 import VideoWriter
 writer = VideoWriter(Path({path!r}), fps=16.0, width=WIDTH, height=HEIGHT)
 for first in range(0, 21, 3):
     writer.append(pictures(first, 3))
@@ -217,7 +217,7 @@ sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 import torch
 from unit.test_stream import WIDTH, HEIGHT
-from relax_memory.video import VideoWriter
+from relax_memory.film.mp4 import VideoWriter
 generator = torch.Generator().manual_seed(0)
 noise = torch.randint(0, 256, (4, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
 writer = VideoWriter(Path({path!r}), fps=16.0, width=WIDTH, height=HEIGHT)

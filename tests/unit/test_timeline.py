@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from relax_memory import chart, lanes, timeline
+from relax_memory.picture import chart, strips, timeline
+from relax_memory.picture.timeline import draw_plan, draw_timeline
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
-from relax_memory.timeline import draw_plan, draw_timeline
 from relax_memory.trace import ChunkTrace, Trace
 
 
@@ -106,27 +106,27 @@ def test_one_choice_among_800_chunks_can_be_seen():
 
 def test_every_role_has_its_colour():
     picture = draw_timeline(trace_of(plan(40, prefix_frames=22)))
-    for colour in (timeline.GIVEN, timeline.NOW, timeline.SINK, lanes.TAIL, lanes.HISTORY):
+    for colour in (timeline.GIVEN, timeline.NOW, timeline.SINK, strips.TAIL, strips.HISTORY):
         assert has(picture, colour)
 
 
 def test_a_window_has_no_history_and_no_sinks():
     picture = draw_timeline(trace_of(plan(policy=WindowMemory())))
-    assert has(picture, lanes.TAIL)
-    assert not has(picture, lanes.HISTORY)
+    assert has(picture, strips.TAIL)
+    assert not has(picture, strips.HISTORY)
     assert not has(picture, timeline.SINK)
 
 
 def test_history_is_thick_and_other_candidates_are_thin():
     trace = choose(trace_of(plan(80), score=-1.0), 79, 1)
     page = chart.Chart(240, 16.0)
-    strip = lanes.Lanes(height=480, oldest=58).strip(
-        page, trace, 0, scores=lanes.ScoreColours.of(trace)
+    strip = strips.Lanes(height=480, oldest=58).strip(
+        page, trace, 0, scores=strips.ScoreColours.of(trace)
     )
-    drawn = (strip[:, 239] == lanes.SCORES[22]).all(-1)
+    drawn = (strip[:, 239] == strips.SCORES[22]).all(-1)
     edges = np.flatnonzero(np.diff(drawn.astype(int)))
     tops, thickness = edges[::2], np.diff(edges)[::2]
-    assert list(thickness) == [lanes.THIN, lanes.THIN, lanes.THICK, lanes.THIN]
+    assert list(thickness) == [strips.THIN, strips.THIN, strips.THICK, strips.THIN]
     ages = (tops + thickness / 2 - 7) / (480 - 14) * 57 + 1
     assert ages == pytest.approx([16, 30, 44, 58], abs=0.3)
 
@@ -135,7 +135,7 @@ def test_shares_count_the_chunks_whose_lanes_are_level():
     trace = choose(trace_of(plan(80), score=-1.0), 79, 0)
     page = chart.Chart(240, 16.0)
     tail, *history = timeline._lane_labels(page, trace.chunks, 0)
-    assert tail == (1.0, "tail: 1 frame", lanes.TAIL)
+    assert tail == (1.0, "tail: 1 frame", strips.TAIL)
     level = sum(timeline._ages(chunk) == (58, 44, 30, 16) for chunk in trace.chunks)
     assert [label[1] for label in history] == [
         f"14.5 s (58 frames) ago, read {1 / level:.0%}",
@@ -149,12 +149,12 @@ def test_shares_count_the_chunks_whose_lanes_are_level():
 
 
 def test_a_high_score_is_dark_and_a_missing_one_is_grey():
-    colours = lanes.ScoreColours(-2.0, 1.0)
+    colours = strips.ScoreColours(-2.0, 1.0)
     assert [sum(colours(score)) for score in (-2.0, -1.0, 0.0, 1.0)] == sorted(
         (sum(colours(score)) for score in (-2.0, -1.0, 0.0, 1.0)), reverse=True
     )
-    assert colours(math.nan) == lanes.NO_SCORE
-    assert has(draw_timeline(trace_of(plan(), score=math.nan)), lanes.NO_SCORE)
+    assert colours(math.nan) == strips.NO_SCORE
+    assert has(draw_timeline(trace_of(plan(), score=math.nan)), strips.NO_SCORE)
 
 
 def test_rows_beyond_the_fourth_add_no_height():
@@ -165,8 +165,8 @@ def test_rows_beyond_the_fourth_add_no_height():
 def test_the_plan_shows_candidates_and_no_choice():
     picture = draw_plan(plan(80))
     assert picture.shape[1:] == (chart.WIDTH, 3)
-    assert has(picture, lanes.HISTORY)
-    assert not has(picture, lanes.SCORES[-1])
+    assert has(picture, strips.HISTORY)
+    assert not has(picture, strips.SCORES[-1])
 
 
 def test_a_trace_without_chunks_is_refused():

@@ -1,0 +1,1 @@
+"""An MP4 that plays while it grows, and a thread that writes it."""

@@ -1,0 +1,1 @@
+"""Latents to video files with the host's VAE."""

@@ -1,0 +1,174 @@
+"""Decodes a video of any length with the host's VAE objects, on the host's terms.
+
+Does what the host's own `VAE.decode` does around the model (loading, device, dtype, range), but for
+a few frames at a time and with memory reserved for those. Which VAEs can do it: `decoders`.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator
+
+import comfy.sd
+import torch
+from comfy import model_management
+from comfy.ldm.wan.vae import WanVAE
+from comfy.taesd.taehv import TAEHV
+from comfy.utils import ProgressBar
+from torch import Tensor
+
+from ...film.background import to_bytes
+from ..notice import tell
+from .decoders import TaehvDecoder, WanDecoder
+
+logger = logging.getLogger(__name__)
+
+ESTIMATE_FRAMES = 5  # from here the host's estimate for the Wan VAE does not grow with length
+PIECE_FRAMES = 8  # decoded and written together: 2 s of 16 fps, between two key frames
+
+
+class VideoDecoder:
+    """Decodes one rollout as it grows, on the host's terms: device, dtype, loading, interrupts.
+
+    When memory runs out the decoder starts over with its cache in host memory, and the pictures
+    stay the same. For that it keeps what it was given, no copy of it if that is in host memory.
+
+    Args:
+        vae: the host's VAE object.
+        latents: a latent of the video, `[B, C, T, h, w]`; only its sizes matter.
+
+    Raises:
+        ValueError: a VAE that does not decode causally, or latents of another VAE.
+    """
+
+    def __init__(self, vae: comfy.sd.VAE, latents: Tensor) -> None:
+        check_decodable(vae, latents)
+        self._vae = vae
+        self._kind = TaehvDecoder if isinstance(vae.first_stage_model, TAEHV) else WanDecoder
+        self._given: list[Tensor] = []
+        self.frames = 0  # latent frames decoded so far
+        self._spill = False
+        samples, channels, _, height, width = latents.shape
+        shape = (1, channels, ESTIMATE_FRAMES, height, width)
+        self._needed_bytes = samples * vae.memory_used_decode(shape, vae.vae_dtype)
+        self._decoder = self._kind(vae.first_stage_model, spill=False)
+
+    def load(self) -> None:
+        """Bring the VAE to its device; needed before `push` whenever other models ran there."""
+        model_management.load_models_gpu([self._vae.patcher], memory_required=self._needed_bytes)
+
+    @property
+    def device_bytes(self) -> int:
+        """Needed on its device, weights and all."""
+        return self._vae.patcher.model_size() + self._needed_bytes
+
+    def push(self, latents: Tensor) -> Iterator[Tensor]:
+        """Decode the next latents `[B, C, t, h, w]` to images `[B, F, H, W, 3]` in 0..1.
+
+        Grouped as the host groups them: the first frame alone, then two at a time. A frame that is
+        left over is decoded alone, which may change pictures by a few millionths; none is left over
+        when the first latents are odd in number and the next ones even.
+        """
+        first = 0 if self._given else 1
+        for group in (*latents[:, :, :first].split(1, 2), *latents[:, :, first:].split(2, 2)):
+            if group.shape[2]:
+                model_management.throw_exception_if_processing_interrupted()
+                self._given.append(group.cpu())
+                images = self._decode(group)
+                if images is None:
+                    images = self._start_over()
+                self.frames += group.shape[2]
+                yield images
+
+    def _decode(self, group: Tensor) -> Tensor | None:
+        """None when memory ran out."""
+        vae = self._vae
+        try:
+            with torch.inference_mode(), model_management.cuda_device_context(vae.device):
+                pixels = self._decoder.decode(group.to(device=vae.device, dtype=vae.vae_dtype))
+                pixels = pixels.to(
+                    device=vae.output_device, dtype=vae.vae_output_dtype(), copy=True
+                )
+                return vae.process_output(pixels).movedim(1, -1)
+        except Exception as error:
+            model_management.raise_non_oom(error)
+            return None
+
+    def _start_over(self) -> Tensor:
+        """Decode everything again, sparing the device's memory, and return the last images."""
+        if not self._spill:
+            text = "Out of memory while decoding: starting over with less of it"
+            logger.warning("%s.", text)
+            tell(text)
+            self._spill = True
+            self._decoder = self._kind(self._vae.first_stage_model, spill=True)
+            model_management.soft_empty_cache()
+            for group in self._given:
+                model_management.throw_exception_if_processing_interrupted()
+                images = self._decode(group)
+                if images is None:
+                    break
+            else:
+                return images
+        height, width = self._given[-1].shape[3:]
+        raise RuntimeError(
+            f"Out of memory while decoding latents of {width}x{height}, even with the decoder's "
+            "cache in main memory: use a smaller decoder such as lighttaew2_1, or start ComfyUI "
+            "with --cpu-vae."
+        )
+
+
+def check_decodable(vae: comfy.sd.VAE, latents: Tensor) -> None:
+    """Raises ValueError unless `vae` can decode causally and `latents` are a video of its kind."""
+    vae.throw_exception_if_invalid()
+    model = vae.first_stage_model
+    wan = isinstance(model, WanVAE) and vae.conv_out_channels in (3, 4)
+    if not wan and not isinstance(model, TAEHV):
+        raise ValueError(
+            f"vae is {_looks_like(vae)}: use the Wan 2.1 VAE or a small one of the TAEHV kind, "
+            "such as lighttaew2_1, or decode with the host's VAE Decode."
+        )
+    if latents.is_nested or latents.ndim != 5 or not latents.numel():
+        shape = "nested" if latents.is_nested else tuple(latents.shape)
+        raise ValueError(
+            f"samples has the shape {shape}: a video latent [batch, channels, frames, height, "
+            "width] is needed."
+        )
+    if latents.shape[1] != vae.latent_channels:
+        raise ValueError(
+            f"samples has {latents.shape[1]} channels, but vae is {_looks_like(vae)}: use the VAE "
+            "that belongs to the model which made the video."
+        )
+
+
+def decode_video(vae: comfy.sd.VAE, latents: Tensor, progress: ProgressBar) -> Iterator[Tensor]:
+    """One video, latents `[1, C, T, h, w]`, as uint8 pieces `[F, H, W, 3]` in order.
+
+    Counts latent frames in `progress`. Raises what `VideoDecoder` raises.
+    """
+    decoder = VideoDecoder(vae, latents)
+    decoder.load()
+    before = progress.current
+    for piece in pieces(latents):
+        images = []
+        for decoded in decoder.push(piece):
+            images.append(to_bytes(decoded[0]))
+            progress.update_absolute(before + decoder.frames)
+        yield torch.cat(images)
+
+
+def pieces(latents: Tensor) -> Iterator[Tensor]:
+    """`[B, C, T, h, w]` in parts that keep the host's grouping: 9 frames, then 8 at a time."""
+    frames = latents.shape[2]
+    edges = [0, *range(1 + PIECE_FRAMES, frames, PIECE_FRAMES), frames]
+    return (latents[:, :, start:end] for start, end in itertools.pairwise(edges))
+
+
+def _looks_like(vae: comfy.sd.VAE) -> str:
+    model = vae.first_stage_model
+    if isinstance(model, WanVAE):
+        kind = f"a Wan 2.1 VAE with {vae.conv_out_channels} output channels"
+    elif type(model).__module__.endswith("wan.vae2_2"):
+        kind = "the Wan 2.2 VAE"
+    else:
+        kind = {1: "an audio VAE", 2: "an image VAE"}.get(vae.latent_dim, "another video VAE")
+    return f"{kind} for latents of {vae.latent_channels} channels ({type(model).__name__})"

@@ -1,0 +1,158 @@
+"""A video file that grows while its latents are sampled.
+
+Each chunk is decoded and on disk, playable, before it is saved and before the next chunk begins;
+where the VAE runs on another device than the model, it is decoded beside the next chunk instead.
+On one device, VAE and model take turns: `displaces_model` tells when the model may have had to go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import comfy.sd
+import torch
+from comfy import model_management
+from PIL import Image
+from torch import Tensor
+
+from ...film.background import BackgroundWriter, to_bytes
+from ...film.mp4 import VideoWriter
+from ..request import Request
+from .decode import VideoDecoder
+from .output import remove_superseded
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_SECONDS = 4
+PREVIEW_PIXELS = 256
+
+
+OpenWriter = Callable[[int, int], VideoWriter]
+
+
+@contextmanager
+def live_video(vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> Iterator[LiveVideo]:
+    """Files for a request, one a sample; whatever stops the run leaves playable ones.
+
+    Args:
+        open_writer: opens the file of one sample for pictures of `(width, height)`.
+
+    Raises:
+        ValueError: a VAE that cannot decode these latents piece by piece.
+    """
+    live = LiveVideo(vae, request, open_writer)
+    try:
+        yield live
+    except BaseException:
+        for path in live.abandon():
+            logger.warning("The finished chunks are kept in %s", path)
+        raise
+
+
+class LiveVideo:
+    """The growing files of one request; see `live_video`.
+
+    `partials` are their names while they grow. `supersedes` are such files of earlier runs, which
+    are deleted at the end if the finished ones have every picture of them. `beside`: whether to
+    decode a chunk while the next is sampled; by default where the devices are not the same.
+    `spared_bytes` are needed on the model's device for decoding.
+    """
+
+    def __init__(
+        self,
+        vae: comfy.sd.VAE,
+        request: Request,
+        open_writer: OpenWriter,
+        *,
+        beside: bool | None = None,
+    ) -> None:
+        like = torch.empty(request.latent_shape, device="meta")
+        self._decoder = VideoDecoder(vae, like)
+        scale = vae.spacial_compression_decode()
+        height, width = (scale * size for size in request.latent_size)
+        writers: list[VideoWriter] = []
+        try:
+            for _ in range(request.batch_size):
+                writers.append(open_writer(width, height))
+        except BaseException:
+            for writer in writers:
+                writer.abandon()
+            raise
+        self.partials = [writer.partial for writer in writers]
+        self.supersedes: list[Path] = []
+        if beside is None:
+            beside = vae.device != request.model.load_device
+        files = (_FilesBeside if beside else _Files)(writers, self._decoder, request.fps)
+        self._files = BackgroundWriter(files, depth=1) if beside else files
+        self.displaces_model = not beside
+        self.spared_bytes = 0 if beside else self._decoder.device_bytes
+        self._loaded = False
+        self.picture = files.picture
+
+    def append(self, latents: Tensor) -> None:
+        """Decode the next latents `[B, C, t, h, w]`, which must not change until the end."""
+        if self.displaces_model or not self._loaded:
+            self._decoder.load()
+            self._loaded = True
+        self._files.append(latents)
+
+    def finish(self) -> list[Path]:
+        """Turn what was written into ordinary MP4 files."""
+        files = self._files.finish()
+        remove_superseded(self.supersedes, files)
+        return files
+
+    def abandon(self) -> list[Path]:
+        """Stop here; the finished chunks stay as playable files."""
+        return self._files.abandon()
+
+
+class _Files:
+    """Decodes into the files of all samples; has the interface of a writer, but for latents."""
+
+    def __init__(self, writers: list[VideoWriter], decoder: VideoDecoder, fps: float) -> None:
+        self._writers = writers
+        self._decoder = decoder
+        self._every_frames = max(1, round(fps))
+        self._newest: deque[Tensor] = deque(maxlen=PREVIEW_SECONDS)
+
+    def append(self, latents: Tensor) -> None:
+        images = torch.cat([to_bytes(group) for group in self._decoder.push(latents)], dim=1)
+        first = self._writers[0].frames
+        for writer, video in zip(self._writers, images, strict=True):
+            writer.append(video)
+        self._newest.extend(images[0, -first % self._every_frames :: self._every_frames])
+
+    def picture(self) -> Image.Image | None:
+        """The newest seconds of the first video side by side, one picture a second."""
+        if not self._newest:
+            return None
+        strip = Image.fromarray(torch.cat(list(self._newest), dim=1).numpy())
+        strip.thumbnail((PREVIEW_PIXELS * len(self._newest), PREVIEW_PIXELS))
+        return strip
+
+    def finish(self) -> list[Path]:
+        return [writer.finish() for writer in self._writers]
+
+    def abandon(self) -> list[Path]:
+        partial = [writer.abandon() for writer in self._writers]
+        return [path for path in partial if path is not None]
+
+
+class _FilesBeside(_Files):
+    """The same in a thread beside the one that samples."""
+
+    def append(self, latents: Tensor) -> None:
+        try:
+            super().append(latents)
+        except model_management.InterruptProcessingException:
+            model_management.interrupt_current_processing()  # sampling must see it too
+            raise
+
+    def abandon(self) -> list[Path]:
+        model_management.interrupt_current_processing(False)  # if sampling has not seen it
+        return super().abandon()

@@ -1,0 +1,1 @@
+"""Autosave: every finished chunk on disk, found again by the same request."""

@@ -1,0 +1,1 @@
+"""The host's MODEL: attention with memory."""

@@ -1,0 +1,179 @@
+"""Self-attention with memory, put into a Wan 2.1 model through the host's model patcher.
+
+Without a session in `transformer_options` the original runs, so a patched model under any ordinary
+sampler gives the same bits. Cross-attention, feed-forward, weights and offloading stay the host's.
+
+torch.compile leaves out what depends on the session: the host's compile node does not guard
+`transformer_options`, so a compiled branch on it would be wrong for the next run.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import comfy.utils
+import torch
+from comfy.ldm.flux.math import apply_rope1
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.wan.ar_model import CausalWanModel
+from comfy.ldm.wan.model import WanModel
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+from torch import Tensor
+
+from ...memory.storage import Storage
+from ...policies import Policy
+from ..room.reserve import KEY, STORAGE, add_reservation
+from ..sampling.session import SESSION, Session
+
+POLICY = "relax_forcing_policy"
+
+
+def with_memory(
+    model: ModelPatcher, policy: Policy, storage: Storage | None = None
+) -> ModelPatcher:
+    """A clone of `model` whose self-attention reads memory by `policy` during a rollout.
+
+    A model that has a memory already gets the new policy instead.
+
+    Raises:
+        ValueError: not a Wan 2.1 text-to-video model.
+    """
+    check_supported(model.get_model_object("diffusion_model"))
+    patched = model.clone()
+    _replace_attention(patched)
+    patched.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
+    patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _follow_clone)
+    patched.model_options["transformer_options"][POLICY] = policy
+    patched.model_options["transformer_options"][STORAGE] = storage or Storage()
+    add_reservation(patched, policy)
+    return patched
+
+
+def _replace_attention(model: ModelPatcher) -> None:
+    network = model.get_model_object("diffusion_model")
+    for index, name in enumerate(_attention_names(network)):
+        original = model.get_model_object(name)
+        if not isinstance(original, MemoryAttention):
+            model.add_object_patch(name, MemoryAttention(network, index, original))
+
+
+def _attention_names(network: WanModel) -> list[str]:
+    """By block, as the host's patcher knows them."""
+    return [f"diffusion_model.blocks.{i}.self_attn.forward" for i in range(len(network.blocks))]
+
+
+def _follow_clone(model: ModelPatcher, clone: ModelPatcher) -> None:
+    """A clone for which the host has loaded the weights again attends with its own."""
+    if clone.model is not model.model:
+        patches = clone.object_patches.items()
+        clone.object_patches = {k: p for k, p in patches if not isinstance(p, MemoryAttention)}
+        _replace_attention(clone)
+
+
+@contextmanager
+def attached(model: ModelPatcher) -> Iterator[None]:
+    """Memory for the length of one run, for a loaded model without a memory node."""
+    network = model.model.diffusion_model
+    originals = {}
+    try:
+        for index, name in enumerate(_attention_names(network)):
+            original = comfy.utils.get_attr(model.model, name)
+            attention = MemoryAttention(network, index, original)
+            originals[name] = comfy.utils.set_attr(model.model, name, attention)
+        yield
+    finally:
+        for name, original in originals.items():
+            comfy.utils.set_attr(model.model, name, original)
+
+
+def policy_of(model: ModelPatcher) -> Policy | None:
+    """The policy that a memory node gave this model."""
+    return model.model_options.get("transformer_options", {}).get(POLICY)
+
+
+def check_supported(network: torch.nn.Module) -> None:
+    """Raise ValueError unless `network` is a Wan 2.1 text-to-video transformer."""
+    kind = type(network).__name__
+    if type(network) not in (WanModel, CausalWanModel):
+        raise ValueError(
+            f"model is a {kind}, but Relax Forcing needs a Wan 2.1 text-to-video model: load a "
+            "Self Forcing, CausVid or Causal Forcing checkpoint."
+        )
+    if network.model_type != "t2v" or network.in_dim != 16:
+        raise ValueError(
+            f"model is a Wan {network.model_type} model with {network.in_dim} input channels, but "
+            "Relax Forcing needs Wan 2.1 text-to-video with 16: load a Self Forcing, CausVid or "
+            "Causal Forcing checkpoint."
+        )
+
+
+class MemoryAttention:
+    """Replaces the `forward` of one block's self-attention."""
+
+    def __init__(self, network: WanModel, layer: int, original: Callable[..., Tensor]) -> None:
+        self._network = network
+        self._layer = layer
+        self._original = original
+
+    @torch.compiler.disable(recursive=False)
+    def __call__(
+        self,
+        x: Tensor,
+        freqs: Tensor,
+        *args: object,
+        transformer_options: dict | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        """`x [B, L, dim]` to `[B, L, dim]`, as the host's `WanSelfAttention.forward`."""
+        options = transformer_options or {}
+        session: Session | None = options.get(SESSION)
+        if session is None:
+            return self._original(x, freqs, *args, transformer_options=options, **kwargs)
+        module = self._network.blocks[self._layer].self_attn
+        query, key, raw_key, value = _project(module, x, freqs)
+        out = self._attend(session, options, query, key, raw_key, value)
+        for patch in options.get("patches", {}).get("attn1_patch", ()):
+            out = patch({"x": out, "q": query, "k": key, "transformer_options": options})
+        return module.o(out)
+
+    @torch.compiler.disable
+    def _attend(
+        self,
+        session: Session,
+        options: dict,
+        query: Tensor,
+        key: Tensor,
+        raw_key: Tensor,
+        value: Tensor,
+    ) -> Tensor:
+        outputs = []
+        for stream, rows in session.streams(len(query), options):
+            memory = session.memory(
+                stream,
+                rows=rows.stop - rows.start,
+                model=self._network,
+                transformer_options=options,
+            )
+            keys, values = memory.read(session.chunk, self._layer, key[rows], value[rows])
+            outputs.append(
+                optimized_attention(
+                    query[rows].flatten(2),
+                    keys.flatten(2),
+                    values.flatten(2),
+                    heads=query.shape[2],
+                    transformer_options=options,
+                )
+            )
+            if session.clean:
+                memory.commit(session.chunk, self._layer, raw_key[rows], value[rows])
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _project(
+    module: torch.nn.Module, x: Tensor, freqs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rotated query, rotated and raw key, and value, each `[B, L, heads, head_dim]`."""
+    shape = (*x.shape[:2], module.num_heads, module.head_dim)
+    query = apply_rope1(module.norm_q(module.q(x)).view(shape), freqs)
+    raw_key = module.norm_k(module.k(x)).view(shape)
+    return query, apply_rope1(raw_key, freqs), raw_key, module.v(x).view(shape)

@@ -1,0 +1,1 @@
+"""How much memory a rollout needs, and where it goes."""

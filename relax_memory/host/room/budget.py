@@ -1,0 +1,165 @@
+"""Where a rollout's memory goes on this machine, and whether it fits.
+
+Decides before sampling, from computed bytes and measured free memory; knows no session.
+"""
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...memory.costs import Costs, ModelShape, costs
+from ...memory.storage import Storage, supports_fp8
+from ...picture.words import gigabytes
+from ...plan import Plan
+from ...policies import Policy, WindowMemory
+
+ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Bytes of one rollout. `*_free_bytes` count what the host can unload as free."""
+
+    policy: Policy
+    storage: Storage
+    weights_bytes: int
+    chunk_bytes: int
+    costs: Costs
+    device: torch.device
+    device_free_bytes: int
+    host_free_bytes: int
+
+    @property
+    def device_bytes(self) -> int:
+        """Needed on the device beside the weights, which the host may offload in part."""
+        bank = 0 if self.storage.device == "cpu" else self.costs.bank_bytes
+        return self.chunk_bytes + self.costs.buffer_bytes + bank
+
+    @property
+    def host_bytes(self) -> int:
+        """Needed in host memory."""
+        return self.costs.bank_bytes if self.storage.device == "cpu" else 0
+
+    @property
+    def fits(self) -> bool:
+        needed = self.device_bytes, self.host_bytes
+        if self.device.type in ONE_MEMORY:
+            return sum(needed) <= self.device_free_bytes
+        return needed[0] <= self.device_free_bytes and needed[1] <= self.host_free_bytes
+
+
+def model_shape(model: ModelPatcher, height: int, width: int) -> ModelShape:
+    """Cost of one latent frame of `height x width` latent pixels in this model."""
+    network = model.get_model_object("diffusion_model")
+    _, patch_rows, patch_columns = network.patch_size
+    return ModelShape(
+        layers=len(network.blocks),
+        heads=network.num_heads,
+        head_dim=network.dim // network.num_heads,
+        tokens=math.ceil(height / patch_rows) * math.ceil(width / patch_columns),
+        element_bytes=model.model.get_dtype_inference().itemsize,
+    )
+
+
+def make_budget(
+    model: ModelPatcher,
+    plan: Plan,
+    storage: Storage,
+    *,
+    rows: int,
+    height: int,
+    width: int,
+    spared_bytes: int = 0,
+) -> Budget:
+    """The budget of a rollout with latent frames of `height x width`; "auto" is decided here.
+
+    Args:
+        rows: samples x conditionings that are evaluated.
+        spared_bytes: of the device, that "auto" leaves free.
+    """
+    device = model.load_device
+    if storage.dtype == "fp8" and not supports_fp8(device):
+        log.warning("reservoir_dtype: %s cannot store fp8, so model precision is used.", device)
+        storage = replace(storage, dtype="model")
+    budget = Budget(
+        policy=plan.policy,
+        storage=storage,
+        weights_bytes=model.model_size(),
+        chunk_bytes=int(
+            model.model.memory_required(
+                [rows, model.model.latent_format.latent_channels, plan.chunk_frames, height, width]
+            )
+        ),
+        costs=costs(plan, model_shape(model, height, width), storage, rows=rows),
+        device=device,
+        device_free_bytes=_free_bytes(device, model),
+        host_free_bytes=_free_bytes(torch.device("cpu"), model),
+    )
+    if storage.device != "auto":
+        return budget
+    on_device = replace(budget, storage=replace(storage, device="gpu"))
+    wanted_bytes = on_device.device_bytes + budget.weights_bytes + spared_bytes
+    if wanted_bytes <= budget.device_free_bytes or device.type in ONE_MEMORY:
+        return on_device
+    return replace(budget, storage=replace(storage, device="cpu"))
+
+
+def check_budget(budget: Budget) -> None:
+    """Say where memory goes.
+
+    Raises:
+        ValueError: it does not fit; says which setting to change and what that saves.
+    """
+    where = "host memory" if budget.storage.device == "cpu" else str(budget.device)
+    log.info(
+        "Relax Forcing: %s remembered in %s as %s, %s read by attention, %s for a chunk.",
+        gigabytes(budget.costs.bank_bytes),
+        where,
+        budget.storage.dtype,
+        gigabytes(budget.costs.buffer_bytes),
+        gigabytes(budget.chunk_bytes),
+    )
+    if budget.fits:
+        return
+    free = f"{gigabytes(budget.device_free_bytes)} are free on {budget.device}"
+    if budget.host_bytes:
+        free += f" and {gigabytes(budget.host_free_bytes)} in host memory"
+    raise ValueError(
+        f"This video needs {gigabytes(budget.device_bytes)} on {budget.device} beside the weights "
+        f"and {gigabytes(budget.host_bytes)} in host memory, but {free}: "
+        f"{'; or '.join(_ways(budget))}."
+    )
+
+
+def _ways(budget: Budget) -> list[str]:
+    bank, buffer = budget.costs.bank_bytes, budget.costs.buffer_bytes
+    ways = []
+    if isinstance(budget.policy, WindowMemory):
+        ways.append(f"set window_frames to fewer (half of them save up to {gigabytes(bank / 2)})")
+    else:
+        if budget.storage.device != "cpu" and budget.device.type not in ONE_MEMORY:
+            ways.append(f'set reservoir_device to "cpu" (moves {gigabytes(bank)} off the GPU)')
+        if budget.storage.dtype != "fp8":
+            ways.append(f'set reservoir_dtype to "fp8" (saves up to {gigabytes(0.48 * bank)})')
+        ways.append(f"halve reservoir_frames (saves up to {gigabytes(bank / 2)})")
+    ways.append(
+        "halve batch_size or the number of pixels "
+        f"(saves {gigabytes((bank + buffer + budget.chunk_bytes) / 2)})"
+    )
+    return ways
+
+
+def _free_bytes(device: torch.device, model: ModelPatcher) -> int:
+    """Free for a rollout of `model`, with what the host unloads when it is asked to."""
+    loaded = [m for m in comfy.model_management.current_loaded_models if m.model is not None]
+    if device.type == "cpu":  # with dynamic VRAM the host keeps copies of weights there
+        given_back = sum(m.model.loaded_ram_size() for m in loaded if m.model.model != model.model)
+    else:
+        given_back = sum(m.model_loaded_memory() for m in loaded if m.device == device)
+    return int(comfy.model_management.get_free_memory(device) + given_back)

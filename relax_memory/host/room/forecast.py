@@ -1,0 +1,66 @@
+"""What a video will cost and remember on this machine, without sampling."""
+
+import numpy
+from comfy.model_patcher import ModelPatcher
+
+from ...memory.storage import Storage
+from ...picture.timeline import draw_plan
+from ...picture.words import TierCost, describe_plan
+from ...plan import Plan
+from ...policies import RelaxedMemory
+from ..checks import check_size
+from ..model.attention import check_supported, policy_of
+from .budget import Budget, make_budget
+from .reserve import STORAGE
+
+
+def forecast(
+    model: ModelPatcher,
+    *,
+    width: int,
+    height: int,
+    length: int,
+    frames_per_chunk: int,
+    batch_size: int,
+) -> tuple[str, numpy.ndarray]:
+    """The plan of a video of `length` video frames in words, and as a picture uint8 `[H, W, 3]`.
+
+    Counts one conditioning, as at cfg 1.
+
+    Raises:
+        ValueError: a model or sizes that cannot be sampled.
+    """
+    check_supported(model.get_model_object("diffusion_model"))
+    check_size(width, height)
+    plan = Plan(
+        policy_of(model) or RelaxedMemory(),
+        total_frames=(length - 1) // 4 + 1,
+        chunk_frames=frames_per_chunk,
+    )
+    storage = model.model_options["transformer_options"].get(STORAGE, Storage())
+    size = {"rows": batch_size, "height": height // 8, "width": width // 8}
+    chosen = make_budget(model, plan, storage, **size)
+    tiers = [
+        make_budget(model, plan, Storage(device=device, dtype=dtype), **size)
+        for device in ("gpu", "cpu")
+        for dtype in (("model", "fp8") if isinstance(plan.policy, RelaxedMemory) else ("model",))
+    ]
+    text = describe_plan(
+        plan,
+        length=length,
+        weights_bytes=chosen.weights_bytes,
+        chunk_bytes=chosen.chunk_bytes,
+        tiers=[_tier(budget, chosen) for budget in tiers],
+    )
+    return text, draw_plan(plan)
+
+
+def _tier(budget: Budget, chosen: Budget) -> TierCost:
+    storage = budget.storage
+    return TierCost(
+        name=f"reservoir_device {storage.device}, reservoir_dtype {storage.dtype}",
+        device_bytes=budget.device_bytes,
+        host_bytes=budget.host_bytes,
+        fits=budget.fits,
+        chosen=storage == chosen.storage,
+    )

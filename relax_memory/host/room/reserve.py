@@ -1,0 +1,129 @@
+"""How much memory the host sets aside for a rollout: one chunk and what is remembered.
+
+Left to itself the host reserves for the whole clip, which no chunk ever sees, and unloads the model
+to make that room.
+"""
+
+import math
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.samplers
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...memory.storage import Storage
+from ...plan import Plan
+from ...policies import Policy
+from ..checks import check_latent, skips_negative
+from .budget import Budget, check_budget, make_budget
+
+KEY = "relax_forcing"
+STORAGE = "relax_forcing_storage"
+RESERVED_BYTES = "relax_forcing_reserved_bytes"
+
+
+class ChunkedSampler(comfy.samplers.Sampler):
+    """A sampler of the host that works through a plan.
+
+    `spared_bytes` of the model's device are for what takes turns with it there.
+    """
+
+    spared_bytes = 0
+
+    def plan(self, policy: Policy | None, frames: int) -> Plan:
+        """What is read when, for a latent of `frames` frames."""
+        raise NotImplementedError
+
+
+def add_reservation(model: ModelPatcher, policy: Policy) -> None:
+    """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory.
+
+    Where memory lies is decided at the start of each run and left in its `transformer_options`,
+    as are the bytes that are set aside beside the weights.
+    """
+
+    def outer_sample(
+        executor: Callable,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: comfy.samplers.Sampler,
+        *args: object,
+        **kwargs: object,
+    ) -> Tensor:
+        if isinstance(sampler, ChunkedSampler):
+            guider = executor.class_obj
+            options = guider.model_options["transformer_options"]
+            if guider.model_patcher.get_additional_models_with_key("multigpu"):
+                raise ValueError(
+                    "model is spread over several GPUs, but its memory lies on one: use the model "
+                    "without the multi-GPU node."
+                )
+            check_latent(noise)
+            plan = sampler.plan(policy, noise.shape[2])
+            budget = decide(guider, plan, options[STORAGE], noise, sampler.spared_bytes)
+            options[STORAGE] = budget.storage
+            options[RESERVED_BYTES] = budget.device_bytes
+            comfy.patcher_extension.add_wrapper_with_key(
+                comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
+                KEY,
+                _reserve(plan, budget),
+                guider.model_options,
+                is_model_options=True,
+            )
+        return executor(noise, latent_image, sampler, *args, **kwargs)
+
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    model.remove_wrappers_with_key(kind, KEY)
+    model.add_wrapper_with_key(kind, KEY, outer_sample)
+
+
+def decide(
+    guider: comfy.samplers.CFGGuider,
+    plan: Plan,
+    storage: Storage,
+    like: Tensor,
+    spared_bytes: int = 0,
+) -> Budget:
+    """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
+    budget = make_budget(
+        guider.model_patcher,
+        plan,
+        storage,
+        rows=len(like) * _evaluated(guider),
+        height=like.shape[3],
+        width=like.shape[4],
+        spared_bytes=spared_bytes,
+    )
+    check_budget(budget)
+    if budget.host_bytes:
+        comfy.model_management.ensure_pin_budget(budget.host_bytes)
+    return budget
+
+
+def _reserve(plan: Plan, budget: Budget) -> Callable:
+    """The host reserves by shape, so memory is told to it as so many more frames."""
+
+    def prepare_sampling(
+        executor: Callable,
+        model: ModelPatcher,
+        noise_shape: list[int],
+        conds: dict,
+        **kwargs: object,
+    ) -> tuple:
+        samples, channels, _, *size = noise_shape
+        one_frame = model.model.memory_required([samples, channels, 1, *size])
+        worth_frames = math.ceil((budget.device_bytes - budget.chunk_bytes) / one_frame)
+        frames = plan.chunk_frames + worth_frames
+        return executor(model, [samples, channels, frames, *size], conds, **kwargs)
+
+    return prepare_sampling
+
+
+def _evaluated(guider: comfy.samplers.CFGGuider) -> int:
+    """Conditionings that the guider evaluates."""
+    usual = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise
+    skips = usual and skips_negative(guider.cfg, guider.model_options)
+    skipped = {"negative"} if skips else set()
+    return sum(len(conds) for name, conds in guider.conds.items() if name not in skipped)

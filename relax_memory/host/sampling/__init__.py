@@ -1,0 +1,1 @@
+"""A rollout through the host's guider and sampler."""

@@ -1,0 +1,89 @@
+"""Where a rollout's noise comes from and in which form its latents are kept."""
+
+from typing import Protocol
+
+import comfy.model_management
+import torch
+from comfy.model_base import BaseModel
+from torch import Tensor
+
+from ...noise import chunk_noise
+from ...plan import Chunk
+from ...rollout import Source
+
+
+class HostSource(Source, Protocol):
+    """A source of a rollout through the host."""
+
+    def restore(self, kept: Tensor) -> Tensor:
+        """Kept latents as the model takes them."""
+
+
+class HostNoise:
+    """Chunks cut from the host's full-length noise; re-noising follows `SamplerARVideo`."""
+
+    def __init__(self, x: Tensor, seed: int) -> None:
+        self._x = x
+        self._seed = seed
+
+    def noise(self, chunk: Chunk, draw: int) -> Tensor:
+        frames = self._x[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
+        if draw == 0:
+            return frames
+        seed = self._seed + 1000 * chunk.index + draw - 1
+        generator = torch.Generator(frames.device).manual_seed(seed % 2**64)
+        like = {"device": frames.device, "dtype": frames.dtype}
+        return torch.randn(frames.shape, generator=generator, **like)
+
+    def given(self, chunk: Chunk) -> Tensor:
+        raise RuntimeError(f"Chunk {chunk.index} is given, but this sampler takes no prefix.")
+
+    def keep(self, x0: Tensor) -> Tensor:
+        return x0
+
+    def restore(self, kept: Tensor) -> Tensor:
+        return kept
+
+
+class FrameNoise:
+    """Noise by frame (`chunk_noise`); latents are kept as the host's LATENT, on its device.
+
+    Args:
+        prefix: kept latents `[B, C, P, H, W]` the video continues from, or None.
+        shape: `[B, C, n, H, W]` of a chunk.
+    """
+
+    def __init__(
+        self, model: BaseModel, *, seed: int, sigma: Tensor, prefix: Tensor | None, shape: tuple
+    ) -> None:
+        self._model = model
+        self._seed = seed
+        self._sigma = sigma
+        self._prefix = prefix
+        self._shape = shape
+
+    def noise(self, chunk: Chunk, draw: int) -> Tensor:
+        samples, *shape = self._shape
+        noise = chunk_noise(
+            self._seed,
+            samples=samples,
+            first_frame=chunk.first_frame,
+            draw=draw,
+            shape=tuple(shape),
+        ).to(self._sigma.device)
+        if draw > 0:
+            return noise
+        sampling = self._model.model_sampling
+        return sampling.noise_scaling(self._sigma, noise, torch.zeros_like(noise))
+
+    def given(self, chunk: Chunk) -> Tensor:
+        return self._prefix[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
+
+    def keep(self, x0: Tensor) -> Tensor:
+        return self._model.process_latent_out(x0).to(
+            comfy.model_management.intermediate_device(),
+            comfy.model_management.intermediate_dtype(),
+        )
+
+    def restore(self, kept: Tensor) -> Tensor:
+        return self._model.process_latent_in(kept.to(self._sigma.device, torch.float32))

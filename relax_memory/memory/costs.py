@@ -1,0 +1,50 @@
+"""Bytes a rollout will hold, computed from its plan before anything is allocated."""
+
+from dataclasses import dataclass
+
+from ..plan import Plan
+from .storage import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """What one latent frame is in a model: tokens, and elements of its keys."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    tokens: int
+    element_bytes: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Keys and values of one latent frame in all layers, in the model's precision."""
+        return self._vectors * self.head_dim * self.element_bytes
+
+    @property
+    def frame_bytes_fp8(self) -> int:
+        """The same in fp8, with a float32 scale per token and head."""
+        return self._vectors * (self.head_dim + 4)
+
+    @property
+    def _vectors(self) -> int:
+        return 2 * self.layers * self.tokens * self.heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Bytes of keys and values: `bank_bytes` in storage, `buffer_bytes` where attention reads."""
+
+    bank_bytes: int
+    buffer_bytes: int
+
+
+def costs(plan: Plan, shape: ModelShape, storage: Storage, *, rows: int) -> Costs:
+    """What `rows` rows (samples x conditionings) hold at the peak of a plan."""
+    small = shape.frame_bytes_fp8 if storage.dtype == "fp8" else shape.frame_bytes
+    exact_frames = plan.peak_frames(ahead_chunks=2, exact=True)
+    other_frames = plan.peak_frames(ahead_chunks=2, exact=False)
+    return Costs(
+        bank_bytes=rows * (exact_frames * shape.frame_bytes + other_frames * small),
+        buffer_bytes=rows * plan.buffer_frames * shape.frame_bytes,
+    )

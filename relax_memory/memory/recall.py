@@ -1,0 +1,233 @@
+"""What one conditioning remembers, and what the running chunk reads of it.
+
+Ties plan, scoring, positions and bank together for one stream of rows (one conditioning, all its
+samples). The memory of the next chunk is chosen after layer 0 of a clean pass and put, rotated,
+where attention will read it, layer by layer in the same pass; so a chunk finds its memory ready in
+one contiguous buffer per layer, and what is already in place stays (rotated sinks, for example).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..plan import Chunk, Plan
+from ..rope import memory_times
+from ..scoring import choose_history, frame_means, relaxation_scores
+from .bank import Bank, Pair
+from .buffer import KeyValueBuffer
+from .transfer import Transfer
+
+Rotate = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What each row of a chunk reads: history and scores are one tuple per row."""
+
+    chunk: Chunk
+    history: tuple[tuple[int, ...], ...]
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One frame to be put, rotated to `time`, at a `position` of the buffer for some rows."""
+
+    position: int
+    frame: int
+    time: int
+    rows: slice
+
+
+class Place(NamedTuple):
+    """Where a stored frame lies."""
+
+    bank: Bank
+    slot: int
+
+
+class Memory:
+    """The memory of one stream.
+
+    Args:
+        plan: the rollout's plan.
+        layers: number of transformer blocks.
+        rows: samples in this stream.
+        rotate: `(keys [B, tokens, heads, head_dim] of one frame, time) -> rotated keys`.
+        dtype: precision of stored history candidates, see `storage`.
+        transfer: stores in host memory through this; None: on the device of the model.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        layers: int,
+        rows: int,
+        rotate: Rotate,
+        dtype: str = "model",
+        transfer: Transfer | None = None,
+    ) -> None:
+        def bank(dtype: str, exact: bool) -> Bank:
+            frames = plan.peak_frames(ahead_chunks=2, exact=exact)
+            return Bank(layers=layers, capacity_frames=frames, dtype=dtype, transfer=transfer)
+
+        self._plan = plan
+        self._rotate = rotate
+        self._layers = layers
+        self._exact = bank("model", exact=True)
+        self._history = bank(dtype, exact=False)
+        self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
+        self.selection = _without_choice(plan.chunk(0), rows)
+        self._means: dict[int, Tensor] = {}
+        self._sources: dict[int, Place] = {}
+        self._demoted: list[int] = []
+        self._moves: list[Move] = []
+        self._ready = [0] * layers
+        self._placed: dict[tuple[int, int], tuple[int, int]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of keys and values held, stored and ready to read."""
+        return self._exact.bytes + self._history.bytes + self.buffer.bytes
+
+    def read(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of memory and chunk together, views that hold until `commit`.
+
+        Args:
+            keys, values: of the running chunk `[B, L, heads, head_dim]`, keys rotated.
+
+        Raises:
+            RuntimeError: this layer did not take part in the clean pass of the chunk before, or
+                took part twice in that of this one.
+        """
+        if self._ready[layer] > chunk.index:
+            raise RuntimeError(
+                f"Layer {layer} is evaluated twice while chunk {chunk.index} is being remembered: "
+                "remove the node that evaluates a conditioning a second time."
+            )
+        if self._ready[layer] < chunk.index:
+            raise RuntimeError(
+                f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
+                f"with chunk {self._ready[layer] - 1}: something skipped the model or a layer of "
+                "it, so remove start and end percentages of conditionings and nodes that skip "
+                "steps or blocks."
+            )
+        attended = chunk.roles.attended_frames
+        return self.buffer.append(layer, attended, chunk.length_frames, keys, values)
+
+    def commit(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Remember a clean chunk in one layer and prepare what the next chunk reads there.
+
+        Call it layer by layer, after that layer's attention.
+
+        Args:
+            keys, values: `[B, L, heads, head_dim]`, keys un-rotated.
+
+        Raises:
+            RuntimeError: layer 0, which chooses what the next chunk reads, was left out.
+        """
+        if layer > 0 and self._ready[0] <= chunk.index:
+            raise RuntimeError(
+                f"Layer 0 is left out while chunk {chunk.index} is being remembered, but it "
+                "chooses the history: remove layer 0 from the node that skips layers."
+            )
+        fresh = {
+            frame: (key, value)
+            for frame, key, value in zip(
+                chunk.frames,
+                keys.chunk(chunk.length_frames, dim=1),
+                values.chunk(chunk.length_frames, dim=1),
+                strict=True,
+            )
+        }
+        if layer == 0:
+            self._turn_to_next(chunk, keys)
+        stored = {f: place.bank.load(layer, place.slot) for f, place in self._sources.items()}
+        self._prepare(layer, stored | fresh)
+        self._ready[layer] = chunk.index + 1
+        for frame in self._demoted:
+            self._history.store(layer, frame, *stored[frame])
+        for bank in (self._exact, self._history):
+            for frame in fresh.keys() & set(bank.frames):
+                bank.store(layer, frame, *fresh[frame])
+        if layer + 1 < self._layers:
+            for place in self._sources.values():
+                place.bank.fetch(layer + 1, place.slot)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Frames in storage, oldest first."""
+        return tuple(sorted(self._exact.frames + self._history.frames))
+
+    def _turn_to_next(self, chunk: Chunk, keys: Tensor) -> None:
+        """Choose for the next chunk, note what must move, and forget what nothing will read."""
+        following = self._plan.chunk(chunk.index + 1)
+        means = frame_means(keys, chunk.length_frames)
+        self._means.update(zip(chunk.frames, means.unbind(1), strict=True))
+        self.selection = self._choose(following, rows=keys.shape[0])
+        self._moves = self._arrange()
+        kept = [f for f in self._means if self._plan.is_read_after(f, following.index)]
+        exact = {f for f in kept if self._plan.is_read_after(f, following.index, exact=True)}
+        self._demoted = [f for f in self._exact.frames if f in kept and f not in exact]
+        wanted = {move.frame for move in self._moves} | set(self._demoted)
+        self._sources = {
+            frame: Place(bank, bank.slot(frame))
+            for bank in (self._exact, self._history)
+            for frame in wanted & set(bank.frames)
+        }
+        self._exact.keep(exact)
+        self._history.keep(set(kept) - exact)
+        self._means = {f: self._means[f] for f in kept}
+
+    def _choose(self, chunk: Chunk, rows: int) -> Selection:
+        roles = chunk.roles
+        if not roles.has_choice:
+            return _without_choice(chunk, rows)
+        parts = (roles.candidates, roles.sink, roles.tail)
+        scores = relaxation_scores(*map(self._stack, parts), self._plan.policy.redundancy_weight)
+        scores = tuple(map(tuple, scores.tolist()))
+        history = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
+        return Selection(chunk=chunk, history=tuple(history), scores=scores)
+
+    def _stack(self, frames: tuple[int, ...]) -> Tensor:
+        like = next(iter(self._means.values()))
+        means = [self._means[f] for f in frames]
+        return torch.stack(means, dim=1) if means else like.new_zeros(len(like), 0, like.shape[-1])
+
+    def _arrange(self) -> list[Move]:
+        """What must move so that the chosen memory stands where the coming chunk reads it."""
+        chunk = self.selection.chunk
+        moves: dict[tuple[int, int, int], list[int]] = {}
+        for row, history in enumerate(self.selection.history):
+            frames = chunk.roles.attended(history)
+            times = memory_times(frames, chunk.first_frame, self._plan.policy.rope)
+            first = self.buffer.frames - chunk.length_frames - len(frames)
+            for position, (frame, time) in enumerate(zip(frames, times, strict=True), first):
+                if self._placed.get((position, row)) != (frame, time):
+                    self._placed[position, row] = (frame, time)
+                    moves.setdefault((position, frame, time), []).append(row)
+        everyone = len(self.selection.history)
+        return [
+            Move(*where, rows=span)
+            for where, rows in moves.items()
+            for span in ([slice(None)] if len(rows) == everyone else map(_one_row, rows))
+        ]
+
+    def _prepare(self, layer: int, frames: dict[int, Pair]) -> None:
+        for move in self._moves:
+            keys, values = frames[move.frame]
+            pair = self._rotate(keys[move.rows], move.time), values[move.rows]
+            self.buffer.place(layer, move.position, move.rows, pair)
+
+
+def _one_row(row: int) -> slice:
+    return slice(row, row + 1)
+
+
+def _without_choice(chunk: Chunk, rows: int) -> Selection:
+    history = chunk.roles.candidates[: chunk.roles.history_frames]
+    return Selection(chunk=chunk, history=(history,) * rows, scores=((),) * rows)

@@ -1,0 +1,240 @@
+"""The memory timeline: one picture of what every chunk of a video looked back at.
+
+The video runs from left to right as it was made; from each moment one looks back downwards: the
+chunk in work, the tail, the history among its candidates, and, below a break of the axis, the sinks
+at the beginning of the video. A look back is drawn by its age, not by its date, so a lane stays a
+lane however long the video is. Knows traces and plans, no tensors and no host.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from statistics import median
+
+import numpy as np
+
+from ..plan import Chunk
+from ..trace import ChunkTrace, Trace
+from .chart import INK, LEFT, LINE, MARGIN, PLOT, Chart, Colour, duration, ticks
+from .strips import HISTORY, NO_SCORE, SCORES, TAIL, THICK, THIN, Lanes, ScoreColours
+
+MAX_PANELS = 4
+HEIGHTS = (480, 330, 250, 210)  # of the lanes, with 1 to 4 panels
+LANE, BAND, GAP, BARS = 26, 18, 14, 90
+
+NOW, NOW_TOO, GIVEN, SINK = (88, 88, 88), (120, 120, 120), (190, 190, 190), (0, 114, 178)
+
+
+def draw_timeline(trace: Trace) -> np.ndarray:
+    """Draw what a rollout did, one panel a row for the first four rows: uint8 `[height, width, 3]`.
+
+    Raises `ValueError` for a trace without chunks.
+    """
+    history_frames = max((len(h) for chunk in trace.chunks for h in chunk.history), default=0)
+    return _draw(trace, "What the video looked back at", history_frames)
+
+
+def draw_plan(chunks: Iterable[Chunk], *, fps: float = 16.0) -> np.ndarray:
+    """Draw what chunks may read, before any is made, in the manner of `draw_timeline`."""
+    chunks = tuple(chunks)
+    planned = Trace(chunks=tuple(_planned(chunk) for chunk in chunks), rows=("plan",), fps=fps)
+    history_frames = max((chunk.roles.history_frames for chunk in chunks), default=0)
+    return _draw(planned, "What the video can look back at", history_frames)
+
+
+def _planned(chunk: Chunk) -> ChunkTrace:
+    roles = chunk.roles
+    return ChunkTrace(
+        index=chunk.index,
+        frames=chunk.frames,
+        given=chunk.given,
+        sink=roles.sink,
+        candidates=roles.candidates,
+        tail=roles.tail,
+        history=(() if roles.has_choice else roles.candidates,),
+        scores=(),
+        seconds=0.0,
+    )
+
+
+def _draw(trace: Trace, title: str, history_frames: int) -> np.ndarray:
+    if not trace.chunks:
+        raise ValueError("The trace has no chunks: run the sampler for one chunk or more.")
+    chart = Chart(trace.chunks[-1].frames[-1] + 1, trace.fps)
+    scores = ScoreColours.of(trace)
+    y = MARGIN + 44
+    chart.write(LEFT, y, title, ink=INK, size=42, anchor="ls")
+    for line in (_video_fact(chart, trace), _memory_fact(trace, history_frames)):
+        y += LINE + 6
+        chart.write(LEFT, y, line, size=24, anchor="ls")
+    y = _legend(chart, trace, scores, y=y + LINE) + GAP
+    panels = min(len(trace.rows), MAX_PANELS)
+    ages = [c.frames[0] - f for c in trace.chunks for f in (*c.candidates, *c.tail, *_chosen(c))]
+    oldest = max(ages, default=1)
+    lanes = Lanes(height=min(HEIGHTS[panels - 1], LANE * oldest), oldest=oldest)
+    for row in range(panels):
+        y = _panel(chart, trace, row, lanes=lanes, scores=scores, y=y) + LINE
+    if any(chunk.seconds for chunk in trace.chunks):
+        y = _making_times(chart, trace.chunks, y)
+    y = chart.time_axis(y)
+    return chart.pixels(y + MARGIN)
+
+
+def _video_fact(chart: Chart, trace: Trace) -> str:
+    given = sum(len(chunk.frames) for chunk in trace.chunks if chunk.given)
+    seconds = round(sum(chunk.seconds for chunk in trace.chunks))
+    length = duration(round(chart.video_seconds(chart.frames), 1))
+    return (
+        f"{length} of video at {trace.fps:g} frames per second: "
+        f"{_count(chart.frames, 'latent frame')} in {_count(len(trace.chunks), 'chunk')}"
+        + (f", the first {given} given" if given else "")
+        + (f", made in {duration(seconds)}" if seconds else "")
+    )
+
+
+def _memory_fact(trace: Trace, history_frames: int) -> str:
+    sink, candidates, tail = (
+        max(len(getattr(chunk, role)) for chunk in trace.chunks)
+        for role in ("sink", "candidates", "tail")
+    )
+    choice = f" (chosen among {candidates})" if candidates > history_frames else ""
+    sizes = {"sink": sink, f"history{choice}": history_frames, "tail": tail}
+    read = " + ".join(f"{size} {role}" for role, size in sizes.items() if size)
+    hidden = len(trace.rows) - MAX_PANELS
+    return f"Latent frames of the past that a chunk reads: {read or 'none'}" + (
+        f". The first {MAX_PANELS} of {len(trace.rows)} rows are shown" if hidden > 0 else ""
+    )
+
+
+def _legend(chart: Chart, trace: Trace, scores: ScoreColours, *, y: int) -> int:
+    every = [s for chunk in trace.chunks for row in chunk.scores for s in row]
+    entries = []
+    if any(_chosen(chunk) for chunk in trace.chunks):
+        entries.append(([HISTORY], THICK, "history"))
+    if any(set(chunk.candidates).difference(*chunk.history) for chunk in trace.chunks):
+        entries.append(([HISTORY], THIN, "candidate for history"))
+    if scores.low is not None:
+        low, high = _told_apart(scores.low, scores.high)
+        entries.append((SCORES, THICK, f"score, {low} (light) to {high}"))
+    if not all(map(math.isfinite, every)):
+        entries.append(([NO_SCORE], THICK, "score is not a number"))
+    if any(chunk.given for chunk in trace.chunks):
+        entries.append(([GIVEN], BAND, "given, not generated"))
+    x = LEFT
+    for colours, height, text in entries:
+        x = chart.write(chart.swatch(x, y, colours, height=height) + 12, y, text) + 44
+    return y + GAP if entries else y - LINE // 2
+
+
+def _told_apart(low: float, high: float) -> tuple[str, str]:
+    """Two numbers with three digits, or more where three are the same."""
+    texts = ((f"{low:.{digits}g}", f"{high:.{digits}g}") for digits in range(3, 18))
+    return next(pair for pair in texts if low == high or pair[0] != pair[1])
+
+
+def _panel(
+    chart: Chart, trace: Trace, row: int, *, lanes: Lanes, scores: ScoreColours, y: int
+) -> int:
+    chunks = trace.chunks
+    if len(trace.rows) > 1:
+        chart.write(LEFT, y + LINE, trace.rows[row], ink=INK, size=26, anchor="ls")
+        y += LINE + GAP
+    frames = max(len(chunk.frames) for chunk in chunks)
+    labels = [(y + BAND // 2, f"chunk: {_count(frames, 'frame')}", NOW)]
+    chart.write(LEFT - 16, y + BAND // 2, "now", ink=INK, anchor="rm")
+    y = chart.lay(_band(chart, chunks, [_now_colour(c, len(chunks)) for c in chunks]), y) + GAP
+
+    age_seconds, one = chart.ago_seconds(lanes.oldest), chart.ago_seconds(1)
+    for seconds in ticks(age_seconds, lanes.height // 50 or 1, least=one)[1:]:
+        at = y + lanes.y(seconds / one)
+        chart.write(LEFT - 16, at, f"{duration(seconds)} ago", anchor="rm")
+    labels += [(y + lanes.y(age), text, ink) for age, text, ink in _lane_labels(chart, chunks, row)]
+    y = chart.lay(lanes.strip(chart, trace, row, scores=scores), y)
+
+    sink = max((chunk.sink for chunk in chunks), key=len)
+    if sink:
+        y += GAP
+        labels.append((y + BAND // 2, f"sink: {_count(len(sink), 'frame')}", SINK))
+        chart.write(LEFT - 16, y + BAND // 2, "beginning", ink=INK, anchor="rm")
+        y = chart.lay(_band(chart, chunks, [SINK if c.sink else None for c in chunks]), y)
+    _write_labels(chart, labels)
+    return y
+
+
+def _write_labels(chart: Chart, labels: Iterable[tuple[float, str, Colour]]) -> None:
+    """Words at the right edge, pushed down where they would touch; history that finds no room near
+    its lane goes without."""
+    free = 0.0
+    for at, text, ink in sorted(labels):
+        if ink == HISTORY and free - at > LINE / 2:
+            continue
+        at = max(at, free)
+        chart.write(LEFT + PLOT + 20, at, text, ink=ink)
+        free = at + LINE - 4
+
+
+def _lane_labels(
+    chart: Chart, chunks: tuple[ChunkTrace, ...], row: int
+) -> Iterator[tuple[float, str, Colour]]:
+    """Age in frames, words and colour for the tail and for each candidate where it mostly lay."""
+    tail = max((chunk.tail for chunk in chunks), key=len)
+    if tail:
+        yield (1 + len(tail)) / 2, f"tail: {_count(len(tail), 'frame')}", TAIL
+    # Newest first: among equally common places, the one that the lanes end in.
+    places = Counter(_ages(chunk) for chunk in reversed(chunks) if chunk.candidates)
+    ages, common = places.most_common(1)[0] if places else ((), 0)
+    there = [chunk for chunk in chunks if _ages(chunk) == ages and chunk.history[row]]
+    for rank, age in enumerate(ages):
+        share = ""
+        if there and common > 1:
+            read = sum(chunk.candidates[rank] in chunk.history[row] for chunk in there)
+            share = f", read {read / len(there):.0%}"
+        yield age, f"{duration(chart.ago_seconds(age))} ({age} frames) ago{share}", HISTORY
+
+
+def _making_times(chart: Chart, chunks: tuple[ChunkTrace, ...], y: int) -> int:
+    """Bars of the time each chunk took, the median at half height, longer ones cut."""
+    timed = [chunk for chunk in chunks if chunk.seconds]
+    usual = median([c.seconds for c in timed if not c.given] or [c.seconds for c in timed])
+    slowest = max(timed, key=lambda chunk: chunk.seconds)
+    strip = chart.blank(BARS)
+    for chunk in timed:
+        top = max(BARS - round(chunk.seconds / usual * BARS / 2), 0)
+        strip[top:, chunk.frames[0] : chunk.frames[-1] + 1] = GIVEN if chunk.given else NOW_TOO
+    chart.write(LEFT - 16, y + BARS / 2, f"{usual:.3g} s", anchor="rm")
+    words = "time to make a chunk", f"median {usual:.3g} s"
+    words += (f"slowest {slowest.seconds:.3g} s, chunk {slowest.index}",)
+    for line, text in enumerate(words):
+        chart.write(LEFT + PLOT + 20, y + line * LINE, text, ink=NOW, anchor="lt")
+    return chart.lay(strip, y)
+
+
+def _band(
+    chart: Chart, chunks: tuple[ChunkTrace, ...], colours: Iterable[Colour | None]
+) -> np.ndarray:
+    """A band with one colour a chunk, None for nothing."""
+    band = chart.blank(BAND)
+    for chunk, colour in zip(chunks, colours, strict=True):
+        if colour:
+            band[:, chunk.frames[0] : chunk.frames[-1] + 1] = colour
+    return band
+
+
+def _now_colour(chunk: ChunkTrace, chunks: int) -> Colour:
+    """Two greys in turn show the chunks as long as they are wide enough to be seen."""
+    if chunk.given:
+        return GIVEN
+    return NOW_TOO if chunk.index % 2 and PLOT / chunks >= 6 else NOW
+
+
+def _ages(chunk: ChunkTrace) -> tuple[int, ...]:
+    return tuple(chunk.frames[0] - frame for frame in chunk.candidates)
+
+
+def _chosen(chunk: ChunkTrace) -> set[int]:
+    """History of any row."""
+    return set().union(*chunk.history)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,107 @@
+"""A plan in words: how long, what is looked back at, what it costs, what to mind.
+
+Knows no tensors and no host; bytes come in as numbers.
+"""
+
+from dataclasses import dataclass
+
+from ..plan import Plan
+from ..policies import RelaxedMemory
+
+VIDEO_FRAMES_PER_LATENT = 4
+FPS = 16.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TierCost:
+    """What one choice of `reservoir_device` and `reservoir_dtype` needs beside the weights."""
+
+    name: str
+    device_bytes: int
+    host_bytes: int
+    fits: bool
+    chosen: bool
+
+
+def describe_plan(
+    plan: Plan, *, length: int, weights_bytes: int, chunk_bytes: int, tiers: list[TierCost]
+) -> str:
+    """The report of a finite plan for a video of `length` video frames."""
+    lines = [*_length(plan, length), *_look_back(plan), ""]
+    lines += [f"Weights: {gigabytes(weights_bytes)}. A chunk in work: {gigabytes(chunk_bytes)}."]
+    lines += [_tier(tier) for tier in tiers]
+    warnings = _warnings(plan, length)
+    if warnings:
+        lines += ["", "Mind:", *(f"- {warning}" for warning in warnings)]
+    return "\n".join(lines)
+
+
+def gigabytes(size: float) -> str:
+    """Bytes for people: "13.5 GB", "40.2 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def _length(plan: Plan, length: int) -> list[str]:
+    return [
+        f"{_video_frames(plan)} frames, {_video_frames(plan) / FPS:g} s at {FPS:g} fps, "
+        f"in {plan.chunk_count} chunks of {plan.chunk_frames} latent frames."
+    ]
+
+
+def _look_back(plan: Plan) -> list[str]:
+    last = plan.chunk(plan.chunk_count - 1)
+    roles = last.roles
+    counts = [
+        (len(roles.sink), "sink"),
+        (roles.history_frames, "history"),
+        (len(roles.tail), "tail"),
+    ]
+    parts = ", ".join(f"{count} {name}" for count, name in counts if count)
+    lines = [
+        f"The last chunk reads {roles.attended_frames} remembered latent frames: {parts or 'none'}."
+    ]
+    if roles.has_choice:
+        ago = ", ".join(f"{_seconds(last.first_frame - frame):g}" for frame in roles.candidates)
+        lines.append(f"Its history is chosen among the moments {ago} s ago.")
+    return lines
+
+
+def _tier(tier: TierCost) -> str:
+    mark = "->" if tier.chosen else "  "
+    where = f"{gigabytes(tier.device_bytes)} on the device"
+    if tier.host_bytes:
+        where += f", {gigabytes(tier.host_bytes)} in host memory"
+    return f"{mark} {tier.name}: {where}{'' if tier.fits else ' (more than is free)'}"
+
+
+def _warnings(plan: Plan, length: int) -> list[str]:
+    policy, warnings = plan.policy, []
+    if _video_frames(plan) != length:
+        warnings.append(
+            f"length {length} is not 4n + 1, so the video has {_video_frames(plan)} frames."
+        )
+    surplus = -(plan.total_frames - plan.prefix_frames) % plan.chunk_frames
+    if surplus:
+        whole = VIDEO_FRAMES_PER_LATENT * (plan.total_frames + surplus - 1) + 1
+        warnings.append(
+            f"{plan.total_frames} latent frames are not whole chunks of {plan.chunk_frames}: "
+            f"{surplus} more are made and cut off; length {whole} would keep them."
+        )
+    if isinstance(policy, RelaxedMemory):
+        if policy.reservoir_frames > plan.total_frames:
+            warnings.append(
+                f"reservoir_frames {policy.reservoir_frames} "
+                f"({_seconds(policy.reservoir_frames):g} s) is longer than the video, so history "
+                "comes from the newer half of all that was made."
+            )
+        if policy.history_frames and not any(chunk.roles.has_choice for chunk in plan):
+            warnings.append("the video is too short for a choice of history.")
+    return warnings
+
+
+def _video_frames(plan: Plan) -> int:
+    return VIDEO_FRAMES_PER_LATENT * (plan.total_frames - 1) + 1
+
+
+def _seconds(frames: int) -> float:
+    return frames * VIDEO_FRAMES_PER_LATENT / FPS

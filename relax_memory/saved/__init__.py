@@ -1,0 +1,1 @@
+"""Rollouts on disk: whole files, found again by what they were made from."""

@@ -1,0 +1,113 @@
+"""One finished chunk as a safetensors file that never changes, named by number and checksum.
+
+The checksum in the name covers all bytes, so that a damaged file is never taken for a sound one.
+Knows neither the rollout around it nor what a key was made from.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..trace import ChunkTrace
+from .atomic import checksum, write_whole
+
+FORMAT = 1
+UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
+FILE_NAME = re.compile(r"(\d{6})-([0-9a-f]{16})\.safetensors")
+
+
+def chunk_keys(base: str, parts: Iterable[str]) -> list[str]:
+    """What each chunk is made from, as a chain: a change spoils the first chunk that it affects
+    and all that follow.
+
+    Args:
+        base: fingerprint of what all chunks have in common.
+        parts: fingerprint of what else each chunk is made from, in order.
+    """
+    keys = []
+    for part in parts:
+        base = hashlib.sha256(f"{base} {part}".encode()).hexdigest()
+        keys.append(base)
+    return keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedChunk:
+    """Kept latents `[B, C, length_frames, H, W]` of a chunk and what its rows read.
+
+    `follows` is the key of the chunk before, "" for the first.
+    """
+
+    key: str
+    follows: str
+    latents: Tensor
+    trace: ChunkTrace
+    rows: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Put the chunk into `folder`, whole or not at all. Raises OSError."""
+        record = {
+            "format": FORMAT,
+            "key": self.key,
+            "follows": self.follows,
+            "trace": asdict(self.trace),
+            "rows": self.rows,
+        }
+        tensors = {"latents": self.latents.cpu().contiguous()}
+        data = safetensors.torch.save(tensors, {"relax_forcing": json.dumps(record)})
+        write_whole(folder / f"{self.trace.index:06d}-{checksum(data)}.safetensors", data)
+
+    @classmethod
+    def read(cls, path: Path) -> "SavedChunk":
+        """The chunk in a file. Raises ValueError with the reason when it cannot be used."""
+        index, expected = FILE_NAME.fullmatch(path.name).groups()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+        if checksum(data) != expected:
+            raise ValueError(f"{path} is damaged: its content does not fit its checksum.")
+        try:
+            chunk = cls._parse(data)
+        except UNUSABLE as error:
+            raise ValueError(f"{path} holds no chunk that can be used ({error}).") from error
+        if chunk.trace.index != int(index):
+            raise ValueError(f"{path} is out of place: it holds chunk {chunk.trace.index}.")
+        return chunk
+
+    @classmethod
+    def _parse(cls, data: bytes) -> "SavedChunk":
+        header_end = 8 + int.from_bytes(data[:8], "little")
+        record = json.loads(json.loads(data[8:header_end])["__metadata__"]["relax_forcing"])
+        check_format(record)
+        trace = ChunkTrace(**{name: _tuples(value) for name, value in record["trace"].items()})
+        latents = safetensors.torch.load(data)["latents"]
+        if latents.ndim != 5 or latents.shape[2] != len(trace.frames):
+            raise ValueError(f"{len(trace.frames)} frames have shape {list(latents.shape)}")
+        return cls(
+            key=record["key"],
+            follows=record["follows"],
+            latents=latents,
+            trace=trace,
+            rows=tuple(record["rows"]),
+        )
+
+
+def check_format(record: dict) -> None:
+    """Raise ValueError unless this version of the pack can read such a record."""
+    if record["format"] != FORMAT:
+        raise ValueError(
+            f"format {record['format']}, but this version of the pack reads {FORMAT}: use the "
+            "version that wrote it"
+        )
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,179 @@
+"""The folder of one saved rollout: a file for each finished chunk, and a description for people.
+
+`lock` is held by the process that writes; the system frees it when that process dies. A folder is
+all that is needed to continue: chunks carry what they were made from and what they follow.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_origin
+
+import filelock
+import torch
+from torch import Tensor
+
+from .atomic import PART, checksum, write_whole
+from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format
+
+DESCRIPTION = "rollout.json"
+LOCK = "lock"
+LABEL_GAP = "  "
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a rollout is to become. Nothing but lists and cleaning up depend on it.
+
+    `made_from` holds a fingerprint of each thing that the rollout depends on, by its name. Raises
+    TypeError for what is no number or no dictionary, as in a file of another program.
+    """
+
+    planned_chunks: int
+    width: int
+    height: int
+    settings: dict[str, object]
+    made_from: dict[str, str]
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, get_origin(field.type) or field.type):
+                raise TypeError(f"{field.name} is {value!r}")
+
+
+class SavedRollout:
+    """One rollout on disk. Ask again rather than remember: others may write to the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All chunk files by number, none of them read yet."""
+        with suppress(OSError):
+            return tuple(sorted(p for p in self.folder.iterdir() if FILE_NAME.fullmatch(p.name)))
+        return ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all chunk files."""
+        with suppress(OSError):
+            return sum(path.stat().st_size for path in self.files)
+        return 0
+
+    @property
+    def changed_seconds(self) -> float:
+        """When a file last came or went, in seconds since 1970; 0 when the folder is gone."""
+        with suppress(OSError):
+            return self.folder.stat().st_mtime
+        return 0.0
+
+    @property
+    def description(self) -> Description | None:
+        """What `describe` wrote; None when it is missing, damaged or of another version."""
+        try:
+            content = json.loads((self.folder / DESCRIPTION).read_bytes())
+            if content["checksum"] != _checksum(content["rollout"]):
+                return None
+            check_format(content["rollout"])
+            return Description(**content["rollout"]["description"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has all the chunks that it was last to have."""
+        description = self.description
+        return description is not None and len(self.files) >= description.planned_chunks
+
+    @property
+    def label(self) -> str:
+        """The name and how far it is, in a line for people; the name comes first."""
+        description, count = self.description, len(self.files)
+        if description is None:
+            return f"{self.name}{LABEL_GAP}{count} chunks"
+        size = f"{description.width}x{description.height}"
+        far = "all" if self.finished else f"{count} of"
+        return LABEL_GAP.join([self.name, size, f"{far} {description.planned_chunks} chunks"])
+
+    def chunks(self) -> Iterator[SavedChunk]:
+        """The chunks in order. Raises ValueError at the first that cannot be used."""
+        previous = ""
+        for index, path in enumerate(self.files):
+            chunk = SavedChunk.read(path)
+            if chunk.trace.index != index or chunk.follows != previous:
+                raise ValueError(f"{path} does not follow on the chunk before it.")
+            previous = chunk.key
+            yield chunk
+
+    def latents(self) -> Tensor:
+        """All chunks that can be used as one video `[B, C, T, H, W]`.
+
+        Raises:
+            ValueError: not even the first can be used.
+        """
+        latents = []
+        try:
+            for chunk in self.chunks():
+                latents.append(chunk.latents)
+        except ValueError as error:
+            if not latents:
+                raise
+            logger.warning("The video ends after %d chunks: %s", len(latents), error)
+        return torch.cat(latents, dim=2)
+
+    def matching(self, keys: list[str]) -> int:
+        """How many of its first chunks can be used and have these keys."""
+        count = 0
+        try:
+            for key, chunk in zip(keys, self.chunks(), strict=False):
+                if chunk.key != key:
+                    break
+                count += 1
+        except ValueError as error:
+            logger.warning("A saved chunk and those after it are left out: %s", error)
+        return count
+
+    def hold(self) -> filelock.BaseFileLock:
+        """What a writer enters; raises filelock.Timeout on entry while another one is in it."""
+        return filelock.FileLock(self.folder / LOCK, timeout=0)
+
+    def describe(self, description: Description) -> None:
+        """Write or replace the description. Raises OSError."""
+        rollout = {"format": FORMAT, "description": asdict(description)}
+        content = {"checksum": _checksum(rollout), "rollout": rollout}
+        write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2).encode())
+
+    def delete(self) -> bool:
+        """Remove the rollout, and nothing in its folder that does not belong to it.
+
+        The newest chunk goes first: what an accident leaves is a shorter rollout. Returns False,
+        with nothing done, while someone writes to it. Raises OSError.
+        """
+        try:
+            with self.hold():
+                for path in reversed(self.files):
+                    path.unlink(missing_ok=True)
+                for name in (PART, DESCRIPTION):
+                    (self.folder / name).unlink(missing_ok=True)
+        except filelock.Timeout:
+            return False
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies in it
+            self.folder.rmdir()
+        return True
+
+
+def _checksum(content: object) -> str:
+    return checksum(json.dumps(content, sort_keys=True).encode())
