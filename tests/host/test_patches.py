@@ -1,5 +1,10 @@
 """What other nodes put into a model takes part in a rollout: LoRAs, fp8, attention, patches."""
 
+import functools
+import gc
+import types
+import weakref
+
 import comfy.model_patcher
 import comfy.samplers
 import comfy.sd
@@ -130,3 +135,28 @@ def test_layers_may_be_left_out_of_the_negative_in_every_tier():
         videos.append(sample(model, cfg=3.0, negative=tiny.conditioning(2), length=117))
     assert skipped
     assert torch.equal(*videos)
+
+
+@pytest.mark.parametrize("other_node", ["none", "a method of the module", "a function"])
+def test_a_model_that_is_let_go_is_gone_at_once(other_node):
+    """Its weights would stay on the card, unknown to the host, until Python collects cycles."""
+    plain = comfy.sd.load_diffusion_model_state_dict(tiny.state_dict())
+    attention = plain.model.diffusion_model.blocks[1].self_attn
+    forward = {
+        "a method of the module": types.MethodType(type(attention).forward, attention),
+        "a function": functools.partial(type(attention).forward, weakref.proxy(attention)),
+    }
+    if other_node in forward:
+        plain.add_object_patch("diffusion_model.blocks.1.self_attn.forward", forward[other_node])
+    model = tiny.node("RelaxForcingMemory", model=plain, **tiny.MEMORY)[0]
+    expected = sample(tiny.remembering())
+    network = weakref.ref(model.model.diffusion_model)
+    del attention, forward, plain
+    gc.collect()
+    gc.disable()
+    try:
+        assert torch.equal(sample(model), expected)
+        del model
+        assert network() is None
+    finally:
+        gc.enable()

@@ -7,6 +7,7 @@ torch.compile leaves out what depends on the session: the host's compile node do
 `transformer_options`, so a compiled branch on it would be wrong for the next run.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -111,9 +112,9 @@ class MemoryAttention:
     """Replaces the `forward` of one block's self-attention."""
 
     def __init__(self, network: WanModel, layer: int, original: Callable[..., Tensor]) -> None:
-        self._network = network
+        self._network = weakref.ref(network)  # which holds this object
         self._layer = layer
-        self._original = original
+        self._original = _held_weakly(original, network)
 
     @torch.compiler.disable(recursive=False)
     def __call__(
@@ -129,7 +130,7 @@ class MemoryAttention:
         session: Session | None = options.get(SESSION)
         if session is None:
             return self._original(x, freqs, *args, transformer_options=options, **kwargs)
-        module = self._network.blocks[self._layer].self_attn
+        module = self._network().blocks[self._layer].self_attn
         query, key, raw_key, value = _project(module, x, freqs)
         out = self._attend(session, options, query, key, raw_key, value)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
@@ -151,7 +152,7 @@ class MemoryAttention:
             memory = session.memory(
                 stream,
                 rows=rows.stop - rows.start,
-                model=self._network,
+                model=self._network(),
                 transformer_options=options,
             )
             keys, values = memory.read(session.chunk, self._layer, key[rows], value[rows])
@@ -167,6 +168,15 @@ class MemoryAttention:
             if session.clean:
                 memory.commit(session.chunk, self._layer, raw_key[rows], value[rows])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _held_weakly(method: Callable[..., Tensor], network: WanModel) -> Callable[..., Tensor]:
+    """A method of one of the network's modules without a hold on it; anything else as it is."""
+    owner = getattr(method, "__self__", None)
+    if not any(owner is module for module in network.modules()):
+        return method
+    function, owner = method.__func__, weakref.ref(owner)
+    return lambda *args, **kwargs: function(owner(), *args, **kwargs)
 
 
 def _project(
