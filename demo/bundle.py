@@ -9,6 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from .convolution import use_onednn
 from .text import embed, tokens, unknown_words
 
 FOLDER = Path(__file__).parent / "models"
@@ -29,9 +30,11 @@ def load_clip() -> comfy.sd.CLIP:
 
 
 def load_vae() -> comfy.sd.VAE:
-    """The bundled VAE as the host's VAELoader gives it."""
+    """The bundled VAE as the host's VAELoader gives it, but faster on a CPU."""
     weights, metadata = comfy.utils.load_torch_file(str(VAE), return_metadata=True)
-    return comfy.sd.VAE(sd=weights, metadata=metadata)
+    vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+    use_onednn(vae.first_stage_model)
+    return vae
 
 
 class Tokenizer:

@@ -11,9 +11,11 @@ import tiny
 import torch
 from conftest import ROOT
 
-from demo.bundle import load_clip
+from demo.bundle import load_clip, load_vae
+from demo.convolution import OneDnnConv3d
 from demo.measure import measure
 from demo.world import draw, random_scene
+from relax_memory.host.film.decode import VideoDecoder
 
 FOLDER = ROOT / "demo/models"
 LARGEST_BYTES = 12_000_000
@@ -50,9 +52,28 @@ def test_the_host_loads_the_files_by_itself(monkeypatch, bundle):
     theirs = model.model.diffusion_model.state_dict()
     assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
     latents = torch.randn(1, 16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(vae.decode(latents), bundle[2].decode(latents))
+    torch.testing.assert_close(bundle[2].decode(latents), vae.decode(latents), rtol=0, atol=1e-6)
 
 
+def test_every_node_shows_the_same_pixels_and_takes_the_fast_convolutions(bundle):
+    vae = bundle[2]
+    latents = torch.randn(2, 16, 8, 4, 6, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), torch.profiler.profile(acc_events=True) as profile:
+        expected = host_nodes.VAEDecode().decode(vae, {"samples": latents})[0]
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls["aten::mkldnn_convolution"] > 100
+    assert not any("slow_conv3d" in name for name in calls)
+    decoder = VideoDecoder(vae, latents)
+    images = torch.cat([i for part in latents.split(3, 2) for i in decoder.push(part)], 1)
+    assert torch.equal(images.flatten(0, 1), expected)
+
+
+def test_a_torch_without_onednn_decodes_as_the_host_does(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not any(isinstance(m, OneDnnConv3d) for m in load_vae().first_stage_model.modules())
+
+
+@torch.inference_mode()
 def test_the_vae_shows_unseen_clips_as_they_are(bundle):
     vae = bundle[2]
     assert isinstance(vae, comfy.sd.VAE)
