@@ -255,7 +255,7 @@ def demo(arguments):
     install_pack()
     print("Starting ComfyUI.")
     with running_host(python, host, arguments) as url:
-        client = [python, str(ROOT / "demo/play.py"), url, str(ROOT / "workflows/api/demo.json")]
+        client = [python, str(ROOT / "lab/play.py"), url, str(ROOT / "workflows/api/demo.json")]
         status = subprocess.call(client + [str(DATA / "output")])
     if status == 1:
         print("All that ComfyUI said is in {}".format(DATA / "demo.log"))
@@ -277,7 +277,7 @@ def test(arguments):
 
 
 def require_test_tools(python):
-    tools = "import hypothesis, pytest, pytest_timeout, ruff"
+    tools = "import hypothesis, pathspec, pytest, pytest_timeout, ruff"
     if subprocess.call([python, "-c", tools], stderr=subprocess.DEVNULL):
         sys.exit(
             "Install the test tools first: {} -m pip install -r requirements-test.txt".format(
@@ -303,7 +303,7 @@ def bench(arguments):
 
 
 def train(arguments):
-    return run_script("what to train", "demo/train_*.py", arguments)
+    return run_script("what to train", "lab/train_*.py", arguments)
 
 
 def run_script(what, pattern, arguments):

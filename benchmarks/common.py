@@ -268,7 +268,15 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The commit, `-dirty` when what is measured differs from it; GIT_COMMIT where git is not."""
-    measured = ("relax_memory", "nodes", "demo", "tests", "benchmarks", ":!benchmarks/results")
+    measured = (
+        "relax_memory",
+        "nodes",
+        "demo",
+        "lab",
+        "tests",
+        "benchmarks",
+        ":!benchmarks/results",
+    )
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         return f"{commit}-dirty" if _git("status", "--porcelain", "--", *measured) else commit

@@ -13,12 +13,11 @@ from policy_lab import (
     SHAPE,
     VIDEO_SECONDS,
     interval,
-    observe,
-    pairs,
 )
 
 from demo.bundle import MODEL, SHIFT, load_vae
-from demo.world import FRAMES_PER_SECOND
+from lab.observe import observe, pairs
+from lab.world import FRAMES_PER_SECOND
 from relax_memory.host.loading.checkpoint import load_checkpoint
 
 MOMENTS = (LOOK_SECONDS[0], LOOK_SECONDS[-1])

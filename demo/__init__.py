@@ -1,1 +1,1 @@
-"""A small world, the models that were trained on it, and the scripts that trained them."""
+"""Small models of a small world, and its language: what Relax Forcing Demo Models gives."""

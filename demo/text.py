@@ -11,8 +11,12 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from .world import COLOURS, GROUNDS, MOTIONS, PATTERNS, SHAPES, SPEEDS
-
+COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
+SHAPES = ("circle", "square", "triangle")
+GROUNDS = ("grey", "green", "blue", "brown", "black")
+PATTERNS = ("plain", "striped", "dotted", "checkered")
+MOTIONS = ("bouncing", "circling")
+SPEEDS = ("slow", "fast")
 _NAMES = chain(COLOURS, SHAPES, GROUNDS, PATTERNS, MOTIONS, SPEEDS)
 WORDS = tuple(dict.fromkeys(("", "a", "and", "over", "field", *_NAMES)))
 TEXT_WIDTH = 4096

@@ -13,8 +13,8 @@ from conftest import ROOT
 
 from demo.bundle import load_clip, load_vae
 from demo.convolution import OneDnnConv3d
-from demo.measure import measure
-from demo.world import draw, random_scene
+from lab.measure import measure
+from lab.world import draw, random_scene
 from relax_memory.host.film.decode import VideoDecoder
 
 FOLDER = ROOT / "demo/models"

@@ -321,7 +321,7 @@ def test_a_benchmark_imports_the_host_before_the_pack(root, monkeypatch, capfd):
 
 
 def test_what_can_be_trained_is_named_without_its_prefix(root):
-    write(root / "demo/train_vae.py", 'if __name__ == "__main__":')
+    write(root / "lab/train_vae.py", 'if __name__ == "__main__":')
     assert "one of: vae." in message(run.main, ["train"])
 
 

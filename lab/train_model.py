@@ -1,12 +1,12 @@
 """Trains the small causal Wan 2.1 transformer and writes `demo/models/model.safetensors`.
 
-Flow matching on whole clips at once (`demo/causal.py`), with the memory of a random policy, so that
+Flow matching on whole clips at once (`lab/causal.py`), with the memory of a random policy, so that
 the model knows short and long memories. Mostly the past that it reads is not the true one but what
 the model itself makes of it, so that its own errors do not carry it away in a long rollout (the
 idea of Resampling Forcing, arXiv 2512.15702).
 
 Where things begin is not in the text, so the noise that a first chunk starts from tells it
-(`demo/cues.py`). To read it is learnt first, from many first chunks alone. A thing that the past
+(`lab/cues.py`). To read it is learnt first, from many first chunks alone. A thing that the past
 does not show any more is told in the same way: what a rollout lost comes back somewhere.
 `python run.py train model`
 """
@@ -26,12 +26,12 @@ args.cpu = not torch.cuda.is_available()  # before the host looks for a GPU
 import comfy.ops  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 
-from demo.causal import CausalClip  # noqa: E402
-from demo.clips import FRAMES, choose, shortened, still  # noqa: E402
-from demo.cues import Cues  # noqa: E402
 from demo.text import embed, tokens  # noqa: E402
-from demo.train_vae import FOLDER  # noqa: E402
-from demo.training import DEVICE, Schedule, initialise, part_of, train  # noqa: E402
+from lab.causal import CausalClip  # noqa: E402
+from lab.clips import FRAMES, choose, shortened, still  # noqa: E402
+from lab.cues import Cues  # noqa: E402
+from lab.train_vae import FOLDER  # noqa: E402
+from lab.training import DEVICE, LOGS, Schedule, initialise, part_of, train  # noqa: E402
 
 FILE = FOLDER / "model.safetensors"
 NETWORK = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
@@ -237,7 +237,7 @@ def main() -> None:
         Trainer(network).loss_of,
         name="model",
         schedule=SCHEDULE,
-        log=FOLDER / "model_training.jsonl",
+        log=LOGS / "model_training.jsonl",
         stop_after_minutes=minutes,
     )
     save_file({key: value.half().cpu().contiguous() for key, value in weights.items()}, FILE)

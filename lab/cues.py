@@ -14,8 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from demo.clips import Clip, still
-from demo.world import (
+from lab.clips import Clip, still
+from lab.world import (
     PARTS,
     RADII,
     SPEEDS,

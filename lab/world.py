@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from demo.text import MOTIONS, PATTERNS, SHAPES
+
 SIZE = 64  # of the square frame, in pixels
 FRAMES_PER_SECOND = 16
 COLOURS = {
@@ -22,7 +24,6 @@ COLOURS = {
     "purple": (0.65, 0.15, 0.85),
     "white": (1.00, 1.00, 1.00),
 }
-SHAPES = ("circle", "square", "triangle")
 GROUNDS = {
     "grey": (0.45, 0.45, 0.47),
     "green": (0.25, 0.42, 0.28),
@@ -30,10 +31,8 @@ GROUNDS = {
     "brown": (0.45, 0.33, 0.22),
     "black": (0.12, 0.12, 0.16),
 }
-PATTERNS = ("plain", "striped", "dotted", "checkered")
 PATTERN_PERIOD = 16.0  # pixels
 PATTERN_CONTRAST = 0.07
-MOTIONS = ("bouncing", "circling")
 SPEEDS = {"slow": (0.4, 0.6), "fast": (0.9, 1.2)}  # pixels per video frame
 RADII = (8.0, 9.5)
 TILT = 0.2  # radians that things turn to either side of upright

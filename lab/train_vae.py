@@ -22,8 +22,8 @@ args.cpu = not torch.cuda.is_available()  # before the host looks for a GPU
 from comfy.latent_formats import Wan21  # noqa: E402
 from comfy.ldm.wan.vae import CausalConv3d, WanVAE  # noqa: E402
 
-from demo.training import DEVICE, ROOT, Schedule, initialise, train  # noqa: E402
-from demo.world import Scene, draw, random_scene  # noqa: E402
+from lab.training import DEVICE, LOGS, ROOT, Schedule, initialise, train  # noqa: E402
+from lab.world import Scene, draw, random_scene  # noqa: E402
 
 VAE = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
 SCHEDULE = Schedule(cycles=(2400, 2600), heights=(1.0, 0.5), learning_rate=2e-3, average_steps=100)
@@ -165,7 +165,7 @@ def main() -> None:
     initialise(vae)
     begin_with_pictures(vae)
     FOLDER.mkdir(exist_ok=True)
-    log = FOLDER / "vae_training.jsonl"
+    log = LOGS / "vae_training.jsonl"
     weights = train(vae, partial(loss_of, vae), name="vae", schedule=SCHEDULE, log=log)
     vae.load_state_dict(weights)
     to_wan_latents(vae)
@@ -176,7 +176,7 @@ def main() -> None:
         partial(decoder_loss, vae),
         name="vae_decoder",
         schedule=DECODER_SCHEDULE,
-        log=FOLDER / "vae_decoder_training.jsonl",
+        log=LOGS / "vae_decoder_training.jsonl",
     )
     decoder.load_state_dict(weights)
     save(vae)

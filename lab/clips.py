@@ -15,9 +15,9 @@ from comfy.ldm.wan.vae import WanVAE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.train_vae import FILE, LONGEST, VAE, as_pixels
-from demo.training import CHECKPOINTS, DEVICE
-from demo.world import SIZE, Scene, draw, positions, random_scene
+from lab.train_vae import FILE, LONGEST, VAE, as_pixels
+from lab.training import CHECKPOINTS, DEVICE
+from lab.world import SIZE, Scene, draw, positions, random_scene
 
 FRAMES = 21  # latent frames of a clip: 81 video frames, 5 seconds
 VIDEO_FRAMES = 4 * (FRAMES - 1) + 1

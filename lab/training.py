@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINTS = ROOT / "data/training"
+LOGS = ROOT / "lab/logs"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MINUTES_BETWEEN_CHECKPOINTS = 5
 STEPS_BETWEEN_LINES = 50

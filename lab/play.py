@@ -1,6 +1,6 @@
 """Queues one API-format workflow in a running ComfyUI, follows it, and says where the results lie.
 
-Knows the host's HTTP and websocket interface only. `python demo/play.py URL WORKFLOW OUTPUT_FOLDER`
+Knows the host's HTTP and websocket interface only. `python lab/play.py URL WORKFLOW OUTPUT_FOLDER`
 """
 
 import asyncio

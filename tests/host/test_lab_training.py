@@ -11,11 +11,11 @@ from comfy.ops import manual_cast
 from scipy.stats import kstest
 from torch.nn.functional import avg_pool2d, max_pool2d, one_hot
 
-from demo.causal import CausalClip
-from demo.clips import FRAMES, SHARDS, Clip, encoded, lacking, missing, scenes, still
-from demo.cues import NUMBERS, Cues, beginning, coupled
-from demo.train_model import CHUNK_FRAMES, PHASES, SCHEDULE, SIZE, phase_of
-from demo.world import PARTS, draw, ground
+from lab.causal import CausalClip
+from lab.clips import FRAMES, SHARDS, Clip, encoded, lacking, missing, scenes, still
+from lab.cues import NUMBERS, Cues, beginning, coupled
+from lab.train_model import CHUNK_FRAMES, PHASES, SCHEDULE, SIZE, phase_of
+from lab.world import PARTS, draw, ground
 from relax_memory.noise import chunk_noise
 
 SEED = 5

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from demo.measure import measure
 from demo.text import TEXT_WIDTH, TOKENS, WORDS, embed, tokens, unknown_words
-from demo.world import (
+from lab.measure import measure
+from lab.world import (
     COLOURS,
     PATTERNS,
     SIZE,
