@@ -42,6 +42,7 @@ import comfy.sd  # noqa: E402
 from comfy.ldm.modules.attention import optimized_attention  # noqa: E402
 from comfy.ldm.wan.model import WanModel  # noqa: E402
 from comfyui_version import __version__ as host_version  # noqa: E402
+from form import one_line_a_figure  # noqa: E402
 
 from relax_memory.memory.costs import ModelShape  # noqa: E402
 
@@ -246,7 +247,7 @@ def finish(outcome: dict, *, save: bool) -> None:
         device = re.sub(r"[^a-z0-9]+", "-", outcome["device"].lower()).strip("-")
         path = RESULTS / f"{outcome['benchmark']}-{device}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(outcome, indent=1) + "\n")
+        path.write_text(one_line_a_figure(outcome) + "\n")
         print(f"written to {path.relative_to(ROOT)}")
     print(json.dumps(outcome), flush=True)
 

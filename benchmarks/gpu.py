@@ -380,7 +380,7 @@ def main() -> None:
         figures["minutes"] = round((time.perf_counter() - start) / 60, 2)
         print(f"{name} ({figures['minutes']} min): {json.dumps(figures[name])}", flush=True)
         if options.out:
-            options.out.write_text(json.dumps(outcome, indent=1) + "\n")
+            options.out.write_text(common.one_line_a_figure(outcome) + "\n")
     print("conclusions:", json.dumps(figures["conclusions"], indent=1))
     common.finish(outcome, save=options.save)
 
