@@ -27,7 +27,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 sys.path[:] = [str(HOST), *(p for p in sys.path if Path(p or ".").resolve() not in (ROOT, HOST))]
-sys.path.append(str(ROOT))
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 import comfy.options  # noqa: E402  (without it the host would read our arguments)
 from comfy.cli_args import args as host_args  # noqa: E402
@@ -35,23 +35,20 @@ from comfy.cli_args import args as host_args  # noqa: E402
 host_args.cpu = DEVICE.type == "cpu"
 
 import comfy.model_management  # noqa: E402
-import comfy.ops  # noqa: E402
 import comfy.sample  # noqa: E402
 import comfy.samplers  # noqa: E402
 import comfy.sd  # noqa: E402
+import small  # noqa: E402
 from comfy.ldm.modules.attention import optimized_attention  # noqa: E402
-from comfy.ldm.wan.model import WanModel  # noqa: E402
 from comfyui_version import __version__ as host_version  # noqa: E402
 from form import one_line_a_figure  # noqa: E402
+from small import CAUSAL_METADATA, HEAD_DIM, TEXT_DIM  # noqa: E402
 
 from relax_memory.memory.costs import ModelShape  # noqa: E402
 
-HEAD_DIM = 128
-TEXT_DIM = 4096
 LATENT_CHANNELS = 16
 CHUNK_FRAMES = 3
 SIGMAS = (1.0, 0.9375, 0.8333333, 0.625, 0.0)
-CAUSAL_METADATA = {"config": '{"transformer": {"causal_ar": true}}'}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,32 +104,20 @@ WAN_1_3B = Shape(
 
 def causal_model(shape: Shape, seed: int = 0):
     """The host's ModelPatcher of a CausalWanModel with random weights, computing in its dtype."""
-    with torch.device("meta"):
-        network = WanModel(
-            dim=shape.dim,
-            ffn_dim=shape.ffn_dim,
-            num_heads=shape.heads,
-            num_layers=shape.layers,
-            operations=torch.nn,
-            dtype=torch.float32,
-        )
-    generator = torch.Generator(DEVICE).manual_seed(seed)
-    weights = {
-        name: _random(name, weight.shape, generator).to(shape.torch_dtype)
-        for name, weight in network.state_dict().items()
-    }
+    weights = small.transformer(
+        shape.dim,
+        shape.layers,
+        seed,
+        ffn_dim=shape.ffn_dim,
+        device=DEVICE,
+        dtype=shape.torch_dtype,
+    )
     model = comfy.sd.load_diffusion_model_state_dict(
         weights, model_options={"dtype": shape.torch_dtype}, metadata=CAUSAL_METADATA
     )
     if model.model.get_dtype_inference() != shape.torch_dtype:
         model.set_model_compute_dtype(shape.torch_dtype)
     return model
-
-
-def _random(name: str, size: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    scale = size[1:].numel() ** -0.5 if len(size) > 1 else 0.1
-    weight = torch.randn(size, generator=generator, device=DEVICE) * scale
-    return weight + 1 if "norm" in name and name.endswith("weight") else weight
 
 
 def native_sampler():

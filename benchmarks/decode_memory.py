@@ -17,9 +17,7 @@ from pathlib import Path
 import common
 import psutil
 import torch
-from common import ROOT
 
-sys.path.append(str(ROOT / "tests"))
 torch.set_num_threads(1)  # as the small models of the tests do
 
 VIDEOS = {"5 s": 21, "30 s": 120, "10 min": 2400}

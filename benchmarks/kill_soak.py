@@ -7,7 +7,6 @@ that has imported the host; they share nothing else.
 """
 
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,13 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
-import numpy
-import torch
-
-sys.path.append(str(common.ROOT / "tests"))
-
 import crash_run
+import numpy
 import safetensors.torch
+import torch
 
 SHAPE = common.Shape(
     dim=256, ffn_dim=512, layers=3, width=48, height=32, text_tokens=8, dtype="float32"

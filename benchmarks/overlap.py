@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
+import small
 import torch
 from common import CHUNK_FRAMES, DEVICE, Shape
 
 import comfy.sd  # isort: skip
-from comfy.ldm.wan.vae import WanVAE  # isort: skip
 
 from relax_memory.film.mp4 import VideoWriter
 from relax_memory.host.film.live import LiveVideo
@@ -43,17 +43,6 @@ class Sizes(Shape):
         return 4 * (CHUNK_FRAMES * self.chunks - 1) + 1
 
 
-def small_vae(dim: int) -> comfy.sd.VAE:
-    """A Wan 2.1 VAE on the CPU with random weights that keep pictures in range."""
-    generator = torch.Generator().manual_seed(0)
-    weights = WanVAE(dim=dim, z_dim=16, temperal_downsample=[False, True, True]).state_dict()
-    for name, weight in weights.items():
-        scale = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1
-        random = torch.randn(weight.shape, generator=generator) * scale
-        weights[name] = torch.ones_like(weight) if "gamma" in name else random
-    return comfy.sd.VAE(sd=weights, device=torch.device("cpu"))
-
-
 class Work:
     """The same video made in four ways; each returns its latents."""
 
@@ -69,7 +58,7 @@ class Work:
             seed=1,
             steps=STEPS,
         )
-        self._vae = small_vae(sizes.vae_dim)
+        self._vae = comfy.sd.VAE(sd=small.vae(dim=sizes.vae_dim), device=torch.device("cpu"))
         self._folder = folder
         self._chunks: list = []
         self._latents = None

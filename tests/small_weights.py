@@ -15,20 +15,11 @@ from safetensors.torch import save_file
 
 args.cpu = True  # before anything of the host looks for a GPU
 
-from comfy.ldm.wan.model import WanModel  # noqa: E402
-from comfy.ldm.wan.vae import WanVAE  # noqa: E402
-from comfy.ops import manual_cast  # noqa: E402
+import small  # noqa: E402
 
 NAME = "relax_forcing_small"
-TEXT_SHAPE = (1, 16, 4096)
-TRANSFORMER = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 4}
-VAE = {
-    "dim": 4,
-    "z_dim": 16,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "temperal_downsample": [False, True, True],
-}
+TEXT_SHAPE = (1, 16, small.TEXT_DIM)
+LAYERS, VAE_DIM = 4, 4
 
 
 def main(data: Path) -> None:
@@ -46,12 +37,13 @@ def main(data: Path) -> None:
 
 
 def write_transformer(path: Path) -> None:
-    model = WanModel(operations=manual_cast, dtype=torch.float32, **TRANSFORMER)
-    save_weights(model, path)
+    save_weights(small.transformer(layers=LAYERS), path)
 
 
 def write_vae(path: Path) -> None:
-    save_weights(WanVAE(**VAE), path)
+    weights = small.vae(dim=VAE_DIM)
+    weights["decoder.head.2.weight"] *= 0.4  # colours that are not clipped
+    save_weights(weights, path)
 
 
 def write_conditioning(path: Path) -> None:
@@ -65,17 +57,8 @@ def write_conditioning(path: Path) -> None:
     path.write_text(json.dumps({"num_samples": 1, "num_shards": 1, "shard_size": 1}))
 
 
-def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """Draw every weight so that activations keep their size, and write them in one move."""
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for name, shaped in model.state_dict().items():
-        scale = shaped[0].numel() ** -0.5 if shaped.ndim > 1 else 0.02
-        weights[name] = torch.randn(shaped.shape, generator=generator) * scale
-        if name.endswith(("gamma", "norm_q.weight", "norm_k.weight", "norm3.weight")):
-            weights[name] = torch.ones(shaped.shape)
-        if name == "decoder.head.2.weight":
-            weights[name] *= 0.4  # colours that are not clipped
+def save_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write them in one move."""
     part = path.with_suffix(".part")
     save_file(weights, part)
     part.replace(path)

@@ -12,14 +12,11 @@ from comfy.cli_args import args
 
 args.cpu = True
 
-import comfy.ops  # noqa: E402
 import comfy.sd  # noqa: E402
 import nodes as host_nodes  # noqa: E402
-from comfy.ldm.wan.model import WanModel  # noqa: E402
 from conftest import ROOT  # noqa: E402
-
-TEXT_DIM = 4096
-CAUSAL_METADATA = {"config": '{"transformer": {"causal_ar": true}}'}
+from small import CAUSAL_METADATA, TEXT_DIM  # noqa: E402
+from small import transformer as state_dict  # noqa: E402
 
 
 @functools.cache
@@ -34,21 +31,6 @@ def node(node_id: str, **inputs):
     """Run one node of the pack as the host does and return its output tuple."""
     cls = pack()[node_id]
     return cls.EXECUTE_NORMALIZED(**inputs).result
-
-
-def state_dict(dim: int = 256, layers: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random weights in the Wan 2.1 text-to-video key layout; each head is 128 wide."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        shape = {"dim": dim, "ffn_dim": 2 * dim, "num_heads": dim // 128, "num_layers": layers}
-        model = WanModel(operations=comfy.ops.manual_cast, dtype=torch.float32, **shape)
-        weights = {}
-        for name, weight in model.state_dict().items():
-            scale = weight.shape[1:].numel() ** -0.5 if weight.ndim > 1 else 0.1
-            weights[name] = torch.randn(weight.shape) * scale + ("norm" in name) * (
-                "weight" in name
-            )
-        return weights
 
 
 @functools.cache
