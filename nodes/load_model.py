@@ -44,7 +44,7 @@ class RelaxForcingLoadModel(io.ComfyNode):
                     advanced=True,
                     tooltip="Which model to take from a training file that holds several. They "
                     "make slightly different videos. auto takes generator_ema (averaged over the "
-                    "training), else generator, else model, else the file as it is.",
+                    "training), else generator, else model, else the one model in the file.",
                 ),
                 io.Float.Input(
                     "shift",

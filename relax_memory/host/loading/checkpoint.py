@@ -20,6 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from .identify import TEXT_TO_VIDEO, looks_like
+from .quantised import check_loaded, check_stored, is_newer_hosts, layer
 from .weights import pick, read
 
 FOLDER = "diffusion_models"
@@ -82,18 +83,21 @@ def load_checkpoint(
     metadata = {key: value for key, value in metadata.items() if key != "_quantization_metadata"}
     weights = pick(tensors, checkpoint_key, file)
     del tensors  # a training file holds several models
+    weights, _ = comfy.utils.convert_old_quants(weights)
     kind = looks_like(weights, metadata)
     if kind != TEXT_TO_VIDEO:
         raise ValueError(
             f"model_name '{file}' looks like {kind}, but Relax Forcing needs {TEXT_TO_VIDEO}: "
             "choose a Self Forcing, CausVid or Causal Forcing checkpoint."
         )
+    stored = {name: tensor.to("meta") for name, tensor in weights.items()}
     model = comfy.sd.load_diffusion_model_state_dict(
         _complete(weights, metadata, file),
         model_options=dict(WEIGHT_DTYPES[weight_dtype]),
         metadata=metadata,
         disable_dynamic=disable_dynamic,
     )
+    check_loaded(model.model.diffusion_model, stored, file)
     _set_shift(model, shift)
     settings = {"checkpoint_key": checkpoint_key, "weight_dtype": weight_dtype, "shift": shift}
     model.cached_patcher_init = (partial(load_checkpoint, path, **settings), ())
@@ -109,36 +113,25 @@ def _complete(
     # Of torch's own layers: with dynamic VRAM the host's have no weights until they are loaded.
     network = WanModel(**shape, device="meta", operations=torch.nn)
     expected = network.state_dict()
-    modules = {name.rpartition(".")[0] for name in expected} - {""}
+    modules = {layer(name) for name in expected} - {""}
     known = {
         name: tensor
         for name, tensor in weights.items()
-        if name.rpartition(".")[0] in modules or name == "scaled_fp8"
+        if layer(name) in modules or is_newer_hosts(name)
     }
     missing = [name for name in expected if name not in known]
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
     if len(blocks) > shape["num_layers"]:  # the host counts blocks up to the first gap
         missing.append(f"all of blocks.{shape['num_layers']}")
+    check_stored(weights, expected, file)
     if missing:
         raise ValueError(
             f"model_name '{file}' lacks weights of {TEXT_TO_VIDEO} ({_some(missing)}): it is one "
             "part of a split model or was saved unfinished, so use the whole model in one file."
         )
-    if config.quant_config is None and "scaled_fp8" not in weights:  # those pack their weights
-        _check_shapes(weights, expected, file)
     if ignored := [name for name in weights if name not in known]:
         logger.warning("%s: ignored what is not the model's (%s)", file, _some(ignored))
     return known
-
-
-def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
-    for name, tensor in expected.items():
-        if weights[name].shape != tensor.shape:
-            raise ValueError(
-                f"model_name '{file}' has {name} in shape {tuple(weights[name].shape)}, but "
-                f"{TEXT_TO_VIDEO} has {tuple(tensor.shape)}: the file was saved in another layout "
-                "(training shards, for instance), so use one repackaged for ComfyUI."
-            )
 
 
 def _some(names: list[str]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import comfy.model_detection
 from torch import Tensor
 
+from .quantised import stray
+
 TEXT_TO_VIDEO = "a Wan 2.1 text-to-video model"
 
 _LORA = re.compile(r"lora_(unet|te|up|down|A|B)|\.(lokr|hada)_|\.dora_scale$|\.diff(_b)?$")
@@ -42,6 +44,11 @@ _WAN_TYPES = {
 
 def looks_like(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """`TEXT_TO_VIDEO` for such a model in the host's key layout, else words for what it is."""
+    if any(".base_layer." in name for name in weights):
+        return (
+            "a model with a LoRA beside it that was never merged (PEFT: base_layer, lora_A and "
+            "lora_B), which merge_and_unload() of PEFT turns into plain weights"
+        )
     if any(map(_LORA.search, weights)):
         return "a LoRA, which belongs in a LoRA loader after this node"
     if "head.modulation" in weights:
@@ -63,6 +70,8 @@ def looks_like(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> st
 def _wan(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     missing = [name for name in _WAN_READ_BY_HOST if name not in weights]
     if missing:
+        if instead := stray(missing[-1], weights):
+            return f"a Wan model quantised in a way that ComfyUI does not know ({instead})"
         return f"a part of a Wan model, without {', '.join(missing)}"
     if weights["patch_embedding.weight"].ndim != 5:
         return "a Wan model in pieces of flattened weights, as training saves them"

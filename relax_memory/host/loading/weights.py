@@ -5,16 +5,23 @@ Knows no model: whether the weights are the right ones is asked elsewhere.
 
 import os
 import pickle
-import re
 import textwrap
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import comfy.utils
-import torch
 from torch import Tensor
 
-CHECKPOINT_KEYS = ("auto", "generator_ema", "generator", "model")
+from .pickles import Refused, load_pickle, tensors
+
+# auto looks for the first three; the others are for files that hold several models.
+CHECKPOINT_KEYS = ("auto", "generator_ema", "generator", "model", "ema", "net", "net_ema")
+
+# What every Wan model has at its top: the host's layout, that of diffusers, a model cut short.
+MARKS = (
+    "head.modulation",
+    "condition_embedder.time_embedder.linear_1.weight",
+    "blocks.0.self_attn.q.weight",
+)
 
 # Training puts wrappers anywhere into a name, and saving puts prefixes before it.
 _WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module")
@@ -34,12 +41,17 @@ def read(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.lower().endswith((".safetensors", ".sft")):
             content, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
         else:
-            content, metadata = _load_pickle(path), None
-        return dict(_tensors(content)), metadata or {}
+            content, metadata = load_pickle(path), None
+        return dict(tensors(content)), metadata or {}
     except MemoryError:
         raise
-    except pickle.UnpicklingError as error:
-        raise ValueError(_refused(file, error)) from None  # its text advises to read it unsafely
+    except Refused as error:
+        raise ValueError(_refused(file, error.name)) from None
+    except pickle.UnpicklingError:  # its text advises to read it unsafely
+        raise ValueError(
+            f"model_name '{file}' cannot be read: it is damaged, cut short or no file of weights, "
+            "so download it again."
+        ) from None
     except Exception as error:
         reason = textwrap.shorten(str(error), 100) or type(error).__name__
         raise ValueError(
@@ -51,47 +63,71 @@ def read(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 def pick(tensors: Mapping[str, Tensor], checkpoint_key: str, file: str) -> dict[str, Tensor]:
     """The weights under a checkpoint key, under the host's names.
 
-    `auto` takes the first of `CHECKPOINT_KEYS` that the file has, else all of the file.
+    `auto` takes the first of `CHECKPOINT_KEYS` that the file has, else all of the file. What stands
+    before the names of a Wan model, whatever it is, is left out.
 
     Raises:
-        ValueError: the file lacks the key, or two tensors get the same name.
+        ValueError: the file lacks the key, holds several models of which any may be meant, or two
+            tensors get the same name.
     """
     names = {name: _without_wrappers(name) for name in tensors}
     parts = {short.partition(".")[0] for short in names.values() if "." in short}
     if checkpoint_key == "auto":
-        checkpoint_key = next((key for key in CHECKPOINT_KEYS if key in parts), "")
+        checkpoint_key = next((key for key in CHECKPOINT_KEYS[1:4] if key in parts), "")
     elif checkpoint_key not in parts:
         raise ValueError(
             f"checkpoint_key is '{checkpoint_key}', but '{file}' has no weights under that key; it "
             f"has {', '.join(sorted(parts)) or 'none at all'}: choose auto, or a key that it has."
         )
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for name, short in names.items():
         if not checkpoint_key or short.startswith(f"{checkpoint_key}."):
             short = _without_prefixes(short.removeprefix(checkpoint_key).removeprefix("."))
             if short in weights:
-                raise ValueError(
-                    f"model_name '{file}' holds '{short}' twice under different prefixes, so it is "
-                    "unclear which model is meant: use a file with one model."
-                )
+                raise _twice(short, file)
             weights[short] = tensors[name]
-    return weights
+    return _under_one_prefix(weights, file)
 
 
-def _load_pickle(path: str) -> Mapping:
-    # Mapped where the format allows: of the two or three models in a training file one is read.
-    mmap = not comfy.utils.DISABLE_MMAP and zipfile.is_zipfile(path)
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    return content if isinstance(content, Mapping) else {}
+def _under_one_prefix(weights: dict[str, Tensor], file: str) -> dict[str, Tensor]:
+    prefixes = _model_prefixes(weights)
+    if "" in prefixes or not prefixes:
+        return weights
+    if len(prefixes) > 1:
+        models = [prefix.removesuffix(".") for prefix in sorted(prefixes)]
+        offered = [name for name in models if name in CHECKPOINT_KEYS]
+        choice = f"set checkpoint_key to {' or '.join(offered)}, or use" if offered else "use"
+        raise ValueError(
+            f"model_name '{file}' holds {len(models)} models ({', '.join(models)}), and it is "
+            f"unclear which is meant: {choice} a file with one model."
+        )
+    (prefix,) = prefixes
+    found: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        if name.removeprefix(prefix) in found:
+            raise _twice(name, file)
+        found[name.removeprefix(prefix)] = tensor
+    return found
 
 
-def _tensors(content: Mapping, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-    for key, value in content.items():
-        name = path if key == "state_dict" else (*path, str(key))
-        if isinstance(value, Mapping):
-            yield from _tensors(value, name)
-        elif isinstance(value, Tensor):
-            yield ".".join(name), value
+def _model_prefixes(weights: Mapping[str, Tensor]) -> set[str]:
+    """What stands before the names of each Wan model, in the host's or in diffusers' layout."""
+    found = set()
+    for mark in MARKS:
+        for name in weights:
+            prefix = name.removesuffix(mark)
+            if prefix != name and (not prefix or prefix.endswith(".")):
+                found.add(prefix)
+        if found:
+            break
+    return found
+
+
+def _twice(name: str, file: str) -> ValueError:
+    return ValueError(
+        f"model_name '{file}' holds '{name}' twice under different prefixes, so it is unclear "
+        "which model is meant: use a file with one model."
+    )
 
 
 def _without_wrappers(name: str) -> str:
@@ -104,14 +140,9 @@ def _without_prefixes(name: str) -> str:
     return name
 
 
-def _refused(file: str, error: pickle.UnpicklingError) -> str:
-    code = re.search(r"GLOBAL (\S+)", str(error))
-    if code is None:
-        return (
-            f"model_name '{file}' cannot be read: it is damaged, cut short or no file of weights, "
-            "so download it again."
-        )
-    return (
-        f"model_name '{file}' asks to run Python code ({code[1]}), which was not done: use a file "
-        "of weights alone, best a .safetensors."
-    )
+def _refused(file: str, name: str) -> str:
+    if name.rpartition(".")[2][0].isupper():
+        what = f"holds Python objects beside its weights ({name}), and they were not opened"
+    else:
+        what = f"asks to run Python code ({name}), which was not done"
+    return f"model_name '{file}' {what}: use a file of weights alone, best a .safetensors."
