@@ -8,27 +8,11 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from .passes import Chunk
 from .policies import Policy
-from .roles import Roles
 
 NEVER = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Latent frames that are denoised together, or `given` and only remembered."""
-
-    index: int
-    first_frame: int
-    length_frames: int
-    given: bool
-    roles: Roles
-
-    @property
-    def frames(self) -> tuple[int, ...]:
-        return tuple(range(self.first_frame, self.first_frame + self.length_frames))
 
 
 class Plan:

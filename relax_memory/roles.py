@@ -6,6 +6,10 @@ policy. Roles follow arXiv 2603.21366, section 3: Sink, History, Tail.
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
+
+Role = Literal["sink", "history", "tail"]
+ROLES: tuple[Role, ...] = ("sink", "history", "tail")  # in attention order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +40,13 @@ class Roles:
         return self.sink + self.candidates + self.tail
 
     @property
+    def sizes(self) -> tuple[tuple[Role, int], ...]:
+        """How many frames each role has, in attention order."""
+        return ("sink", len(self.sink)), ("history", self.history_frames), ("tail", len(self.tail))
+
+    @property
     def attended_frames(self) -> int:
-        """How many past frames attention reads."""
+        """How many past frames may be read at once."""
         return len(self.sink) + self.history_frames + len(self.tail)
 
     @property

@@ -6,12 +6,12 @@ Self Forcing (arXiv 2506.08009).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor
 
-from .plan import Chunk
+from .passes import Chunk, Pass
+from .schedule import Schedule
 
 
 class Source(Protocol):
@@ -20,8 +20,8 @@ class Source(Protocol):
     def noise(self, chunk: Chunk, draw: int) -> Tensor:
         """Draw 0: the chunk at the first sigma. Draw `i`: standard normal noise after step `i`."""
 
-    def given(self, chunk: Chunk) -> Tensor:
-        """Kept latents of a given chunk."""
+    def kept(self, chunk: Chunk) -> Tensor:
+        """Kept latents of a chunk that is given or was handed out."""
 
     def keep(self, x0: Tensor) -> Tensor:
         """The latents that the video keeps, from the last prediction."""
@@ -30,11 +30,12 @@ class Source(Protocol):
 def rollout(
     chunks: Iterable[Chunk],
     *,
-    sigmas: Tensor,
+    schedule: Schedule,
     source: Source,
-    denoise: Callable[[Chunk, Tensor, Tensor], Tensor],
-    remember: Callable[[Chunk, Tensor], None],
-    on_step: Callable[[Chunk, int, Tensor, Tensor], None],
+    denoise: Callable[[Pass, Tensor, Tensor], Tensor],
+    remember: Callable[[Pass, Tensor], None],
+    on_step: Callable[[Pass, Tensor, Tensor], None],
+    finished_frames: int = 0,
 ) -> Iterator[tuple[Chunk, Tensor]]:
     """Yield each chunk with its kept latents `[B, C, length_frames, H, W]`, then remember those.
 
@@ -42,24 +43,35 @@ def rollout(
     clean pass sees what was kept, so that memory can be made again from kept latents bit for bit.
 
     Args:
-        sigmas: noise levels, descending and ending in 0, `[steps + 1]`.
-        denoise: `(chunk, x, sigma)` to the predicted clean latents.
+        denoise: `(pass, x, sigma)` to the predicted clean latents.
         remember: the clean pass over kept latents.
-        on_step: called with `(chunk, step, x, x0)` after each step.
+        on_step: called with `(pass, x, x0)` after each step.
+        finished_frames: chunks before this frame are not made again, only remembered; neither are
+            those that are given.
     """
-    levels = list(pairwise(zip(sigmas, sigmas.tolist(), strict=True)))
     for chunk in chunks:
-        if chunk.given:
-            kept = source.given(chunk)
+        if chunk.given or chunk.first_frame < finished_frames:
+            kept = source.kept(chunk)
         else:
-            x = source.noise(chunk, 0)
-            for step, ((sigma, _), (sigma_next, level_next)) in enumerate(levels):
-                x0 = denoise(chunk, x, sigma)
-                on_step(chunk, step, x, x0)
-                if level_next == 0:
-                    x = x0
-                else:
-                    x = (1.0 - sigma_next) * x0 + sigma_next * source.noise(chunk, step + 1)
-            kept = source.keep(x)
+            kept = source.keep(_denoised(chunk, schedule, source, denoise, on_step))
         yield chunk, kept
-        remember(chunk, kept)
+        remember(Pass(chunk=chunk, step=schedule.steps(chunk), sigma=0.0, clean=True), kept)
+
+
+def _denoised(
+    chunk: Chunk,
+    schedule: Schedule,
+    source: Source,
+    denoise: Callable[[Pass, Tensor, Tensor], Tensor],
+    on_step: Callable[[Pass, Tensor, Tensor], None],
+) -> Tensor:
+    x = source.noise(chunk, 0)
+    for step, ((sigma, level), (sigma_next, level_next)) in enumerate(schedule.levels(chunk)):
+        pass_ = Pass(chunk=chunk, step=step, sigma=level, clean=False)
+        x0 = denoise(pass_, x, sigma)
+        on_step(pass_, x, x0)
+        if level_next == 0:
+            x = x0
+        else:
+            x = (1.0 - sigma_next) * x0 + sigma_next * source.noise(chunk, step + 1)
+    return x

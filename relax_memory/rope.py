@@ -8,6 +8,7 @@ section 3.5 (hybrid RoPE); `absolute` is the paper's ablation.
 from typing import Literal
 
 RopeMode = Literal["hybrid", "absolute"]
+ROPE_MODES: tuple[RopeMode, ...] = ("hybrid", "absolute")
 
 
 def memory_times(frames: tuple[int, ...], first_frame: int, mode: RopeMode) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Prototypes of frames and the choice of history by relaxation score.
 
-arXiv 2603.21366, section 3.3. Knows no storage and no policy beyond its redundancy weight.
+arXiv 2603.21366, section 3.3. Knows no storage and no policy.
 """
 
 import math
@@ -32,7 +32,7 @@ def prototype(means: Tensor) -> Tensor:
 
 
 def relaxation_scores(
-    candidates: Tensor, sink: Tensor, tail: Tensor, redundancy_weight: float
+    candidates: Tensor, sink: Tensor, tail: Tensor, *, redundancy_weight: float
 ) -> Tensor:
     """How well each candidate agrees with the sink and how little it repeats the tail.
 

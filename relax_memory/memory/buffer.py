@@ -4,7 +4,10 @@ One contiguous tensor per layer, filled from the right: the running chunk ends i
 stands immediately before. Allocated once, on the device and in the precision of the model.
 """
 
+import torch
 from torch import Tensor
+
+Span = tuple[int, int]  # frames before the chunk: (4, 1) are the fourth, third and second newest
 
 
 class KeyValueBuffer:
@@ -22,23 +25,33 @@ class KeyValueBuffer:
         return sum(t.numel() * t.element_size() for pair in pairs for t in pair)
 
     def append(
-        self, layer: int, attended_frames: int, chunk_frames: int, keys: Tensor, values: Tensor
+        self, layer: int, chunk_frames: int, keys: Tensor, values: Tensor, past: list[Span]
     ) -> tuple[Tensor, Tensor]:
-        """Put the running chunk at the end; return it together with the memory before it.
+        """Put the running chunk at the end; return it together with what is read before it.
 
         Args:
             keys, values: the chunk's, `[B, L, heads, head_dim]`, keys rotated.
+            past: what is read before the chunk, oldest first; spans that touch are one span.
 
         Returns:
-            Views `[B, (attended + chunk) * tokens, heads, head_dim]`.
+            `[B, (past + chunk) * tokens, heads, head_dim]`: views where one span ends at the chunk,
+            copies elsewhere.
         """
         length = keys.shape[1]
-        read = length + attended_frames * (length // chunk_frames)
-        out = []
-        for stored, new in zip(self._pair(layer, chunk_frames, keys), (keys, values), strict=True):
+        tokens = length // chunk_frames
+        pair = self._pair(layer, chunk_frames, keys)
+        for stored, new in zip(pair, (keys, values), strict=True):
             stored[:, -length:] = new
-            out.append(stored[:, -read:])
-        return out[0], out[1]
+        end = pair[0].shape[1] - length
+        parts = [slice(end - first * tokens, end - last * tokens) for first, last in past]
+        if not parts:
+            whole = slice(end, None)
+        elif len(parts) == 1 and parts[0].stop == end:
+            whole = slice(parts[0].start, None)
+        else:
+            parts.append(slice(end, None))
+            return tuple(torch.cat([stored[:, part] for part in parts], dim=1) for stored in pair)
+        return pair[0][:, whole], pair[1][:, whole]
 
     def place(self, layer: int, position: int, rows: slice, pair: tuple) -> None:
         """Put one frame's rotated keys and values `[rows, tokens, heads, D]` at a position."""

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..plan import Chunk, Plan
-from ..rope import memory_times
-from ..scoring import choose_history, frame_means, relaxation_scores
+from ..passes import Chunk, Pass
+from ..plan import Plan
+from ..roles import ROLES, Role, Roles
+from ..scoring import choose_history, frame_means
 from .bank import Bank, Pair
-from .buffer import KeyValueBuffer
+from .buffer import KeyValueBuffer, Span
 from .transfer import Transfer
 
 Rotate = Callable[[Tensor, int], Tensor]
@@ -94,30 +95,24 @@ class Memory:
         """Bytes of keys and values held, stored and ready to read."""
         return self._exact.bytes + self._history.bytes + self.buffer.bytes
 
-    def read(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotated keys and values of memory and chunk together, views that hold until `commit`.
+    def read(self, pass_: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of what the pass reads and of the chunk itself, until `commit`.
 
         Args:
             keys, values: of the running chunk `[B, L, heads, head_dim]`, keys rotated.
 
         Raises:
-            RuntimeError: this layer did not take part in the clean pass of the chunk before, or
-                took part twice in that of this one.
+            RuntimeError: this layer has not remembered the chunk before, or has remembered this one
+                already.
         """
-        if self._ready[layer] > chunk.index:
-            raise RuntimeError(
-                f"Layer {layer} is evaluated twice while chunk {chunk.index} is being remembered: "
-                "remove the node that evaluates a conditioning a second time."
-            )
-        if self._ready[layer] < chunk.index:
+        chunk = pass_.chunk
+        if self._ready[layer] != chunk.index:
             raise RuntimeError(
                 f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
-                f"with chunk {self._ready[layer] - 1}: something skipped the model or a layer of "
-                "it, so remove start and end percentages of conditionings and nodes that skip "
-                "steps or blocks."
+                f"with chunk {self._ready[layer] - 1}."
             )
-        attended = chunk.roles.attended_frames
-        return self.buffer.append(layer, attended, chunk.length_frames, keys, values)
+        past = _spans(chunk.roles, self._plan.policy.reads(pass_, layer))
+        return self.buffer.append(layer, chunk.length_frames, keys, values, past)
 
     def commit(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> None:
         """Remember a clean chunk in one layer and prepare what the next chunk reads there.
@@ -146,6 +141,8 @@ class Memory:
         }
         if layer == 0:
             self._turn_to_next(chunk, keys)
+        # Load first, store last: a frame that moves may lie in the slot that a new one takes, and
+        # placing it must not wait for its own copy.
         stored = {f: place.bank.load(layer, place.slot) for f, place in self._sources.items()}
         self._prepare(layer, stored | fresh)
         self._ready[layer] = chunk.index + 1
@@ -188,7 +185,7 @@ class Memory:
         if not roles.has_choice:
             return _without_choice(chunk, rows)
         parts = (roles.candidates, roles.sink, roles.tail)
-        scores = relaxation_scores(*map(self._stack, parts), self._plan.policy.redundancy_weight)
+        scores = self._plan.policy.scores(*map(self._stack, parts))
         scores = tuple(map(tuple, scores.tolist()))
         history = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
         return Selection(chunk=chunk, history=tuple(history), scores=scores)
@@ -204,7 +201,7 @@ class Memory:
         moves: dict[tuple[int, int, int], list[int]] = {}
         for row, history in enumerate(self.selection.history):
             frames = chunk.roles.attended(history)
-            times = memory_times(frames, chunk.first_frame, self._plan.policy.rope)
+            times = self._plan.policy.times(frames, chunk.first_frame)
             first = self.buffer.frames - chunk.length_frames - len(frames)
             for position, (frame, time) in enumerate(zip(frames, times, strict=True), first):
                 if self._placed.get((position, row)) != (frame, time):
@@ -222,6 +219,21 @@ class Memory:
             keys, values = frames[move.frame]
             pair = self._rotate(keys[move.rows], move.time), values[move.rows]
             self.buffer.place(layer, move.position, move.rows, pair)
+
+
+def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
+    """Where the wanted roles lie in a buffer that holds all of them, right before the chunk."""
+    if wanted == ROLES:
+        return [(roles.attended_frames, 0)] if roles.attended_frames else []
+    spans: list[Span] = []
+    left = roles.attended_frames
+    for role, frames in roles.sizes:
+        if role in wanted and frames:
+            touches = spans and spans[-1][1] == left
+            first = spans.pop()[0] if touches else left
+            spans.append((first, left - frames))
+        left -= frames
+    return spans
 
 
 def _one_row(row: int) -> slice:

@@ -6,7 +6,6 @@ Knows no tensors and no host; bytes come in as numbers.
 from dataclasses import dataclass
 
 from ..plan import Plan
-from ..policies import RelaxedMemory
 
 VIDEO_FRAMES_PER_LATENT = 4
 FPS = 16.0
@@ -75,7 +74,7 @@ def _tier(tier: TierCost) -> str:
 
 
 def _warnings(plan: Plan, length: int) -> list[str]:
-    policy, warnings = plan.policy, []
+    warnings = []
     if _video_frames(plan) != length:
         warnings.append(
             f"length {length} is not 4n + 1, so the video has {_video_frames(plan)} frames."
@@ -87,15 +86,11 @@ def _warnings(plan: Plan, length: int) -> list[str]:
             f"{plan.total_frames} latent frames are not whole chunks of {plan.chunk_frames}: "
             f"{surplus} more are made and cut off; length {whole} would keep them."
         )
-    if isinstance(policy, RelaxedMemory):
-        if policy.reservoir_frames > plan.total_frames:
-            warnings.append(
-                f"reservoir_frames {policy.reservoir_frames} "
-                f"({_seconds(policy.reservoir_frames):g} s) is longer than the video, so history "
-                "comes from the newer half of all that was made."
-            )
-        if policy.history_frames and not any(chunk.roles.has_choice for chunk in plan):
-            warnings.append("the video is too short for a choice of history.")
+    warnings += plan.policy.remarks(
+        plan.total_frames,
+        chooses=any(chunk.roles.has_choice for chunk in plan),
+        frame_seconds=_seconds(1),
+    )
     return warnings
 
 

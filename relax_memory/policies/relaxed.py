@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from ..roles import Roles
-from ..rope import RopeMode
+from ..scoring import relaxation_scores
+from .base import Policy, Saving
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelaxedMemory:
+class RelaxedMemory(Policy):
     """Settings of the method; the defaults are the paper's. All sizes are latent frames.
 
     Raises:
@@ -25,9 +27,9 @@ class RelaxedMemory:
     history_candidates: int = 4
     redundancy_weight: float = 2.0
     reservoir_frames: int = 120
-    rope: RopeMode = "hybrid"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sizes = ("sink_frames", "history_frames", "tail_frames", "history_candidates")
         for name in sizes:
             if getattr(self, name) < 0:
@@ -40,8 +42,6 @@ class RelaxedMemory:
             )
         if not math.isfinite(self.redundancy_weight):
             raise ValueError(f"redundancy_weight is {self.redundancy_weight}: use a finite number.")
-        if self.rope not in ("hybrid", "absolute"):
-            raise ValueError(f'rope is "{self.rope}": use "hybrid" or "absolute".')
         self._check_reservoir(chunk_frames=1)
 
     @property
@@ -77,6 +77,24 @@ class RelaxedMemory:
             tail=tuple(tail),
             history_frames=history_frames,
         )
+
+    def scores(self, candidates: Tensor, sink: Tensor, tail: Tensor) -> Tensor:
+        return relaxation_scores(candidates, sink, tail, redundancy_weight=self.redundancy_weight)
+
+    def savings(self) -> tuple[Saving, ...]:
+        return (Saving("halve reservoir_frames", 0.5),)
+
+    def remarks(self, total_frames: int, *, chooses: bool, frame_seconds: float) -> tuple[str, ...]:
+        remarks = []
+        if self.reservoir_frames > total_frames:
+            remarks.append(
+                f"reservoir_frames {self.reservoir_frames} "
+                f"({self.reservoir_frames * frame_seconds:g} s) is longer than the video, so "
+                "history comes from the newer half of all that was made."
+            )
+        if self.history_frames and not chooses:
+            remarks.append("the video is too short for a choice of history.")
+        return tuple(remarks)
 
     def _check_reservoir(self, chunk_frames: int) -> None:
         needed = self.memory_frames + chunk_frames

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..roles import Roles
-from ..rope import RopeMode
+from .base import Policy, Saving
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowMemory:
+class WindowMemory(Policy):
     """Remember the first `sink_frames` and the last `window_frames`; 0 window frames: all of them.
 
     Raises:
@@ -21,15 +21,13 @@ class WindowMemory:
 
     sink_frames: int = 0
     window_frames: int = 18
-    rope: RopeMode = "hybrid"
-    redundancy_weight: ClassVar[float] = 0.0  # nothing to choose
+    stored_by_choice: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("sink_frames", "window_frames"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: use 0 or more.")
-        if self.rope not in ("hybrid", "absolute"):
-            raise ValueError(f'rope is "{self.rope}": use "hybrid" or "absolute".')
 
     @property
     def reach_frames(self) -> int | None:
@@ -40,3 +38,6 @@ class WindowMemory:
         sinks = min(self.sink_frames, past_frames)
         tail_from = max(sinks, past_frames - self.window_frames) if self.window_frames else sinks
         return Roles(sink=tuple(range(sinks)), tail=tuple(range(tail_from, past_frames)))
+
+    def savings(self) -> tuple[Saving, ...]:
+        return (Saving("halve window_frames", 0.5),)

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from relax_memory.passes import Pass
+
 LAYERS, TOKENS, HEADS, HEAD_DIM = 2, 2, 2, 4
 
 
@@ -37,13 +39,18 @@ class NaiveMemory:
         mean = keys.mean(dim=(0, 1))
         return mean / mean.norm()
 
-    def read(self, chunk, layer, history, keys, values):
-        frames = (*chunk.roles.sink, *history, *chunk.roles.tail)
+    def read(self, pass_, layer, history, keys, values):
+        chunk, wanted = pass_.chunk, self._policy.reads(pass_, layer)
+        roles = {"sink": chunk.roles.sink, "history": history, "tail": chunk.roles.tail}
+        frames = [(frame, role in wanted) for role in roles for frame in roles[role]]
         times = range(-len(frames), 0)
         if self._policy.rope == "absolute":
-            times = [frame - chunk.first_frame for frame in frames]
-        past = [self._frames[layer, frame] for frame in frames]
-        rotated = [rotate(key, time) for (key, _), time in zip(past, times, strict=True)]
+            times = [frame - chunk.first_frame for frame, _ in frames]
+        read = [
+            (frame, time) for (frame, is_read), time in zip(frames, times, strict=True) if is_read
+        ]
+        past = [self._frames[layer, frame] for frame, _ in read]
+        rotated = [rotate(key, time) for (key, _), (_, time) in zip(past, read, strict=True)]
         return torch.cat([*rotated, keys]), torch.cat([*(value for _, value in past), values])
 
     def commit(self, chunk, layer, keys, values):
@@ -62,3 +69,13 @@ class KeySource:
     def __call__(self, chunk):
         shape = (self._rows, chunk.length_frames * TOKENS, HEADS, HEAD_DIM)
         return torch.randn(2, *shape, generator=self._generator).unbind()
+
+
+def denoising(chunk):
+    """A noisy pass of a chunk."""
+    return Pass(chunk=chunk, step=0, sigma=1.0, clean=False)
+
+
+def cleaning(chunk):
+    """The clean pass of a chunk."""
+    return Pass(chunk=chunk, step=4, sigma=0.0, clean=True)

@@ -3,12 +3,22 @@
 import itertools
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.naive_memory import HEADS, LAYERS, TOKENS, KeySource, NaiveMemory, rotate
+from unit.naive_memory import (
+    HEADS,
+    LAYERS,
+    TOKENS,
+    KeySource,
+    NaiveMemory,
+    cleaning,
+    denoising,
+    rotate,
+)
 from unit.strategies import CHUNK_FRAMES, bounded_policies, plans
 
 from relax_memory.memory.bank import Bank
@@ -25,7 +35,7 @@ def make_memory(plan, rows, **tier):
 def remember(memory, chunk, fresh):
     for layer in range(LAYERS):
         keys, values = fresh(chunk)
-        memory.read(chunk, layer, keys, values)
+        memory.read(cleaning(chunk), layer, keys, values)
         memory.commit(chunk, layer, keys, values)
 
 
@@ -49,11 +59,12 @@ class Pair:
                 self._pass(chunk, history, clean=True)
 
     def _pass(self, chunk, history, *, clean):
+        pass_ = cleaning(chunk) if clean else denoising(chunk)
         for layer in range(LAYERS):
             keys, values = self._fresh(chunk)
-            read = zip(*self.memory.read(chunk, layer, keys, values), strict=True)
+            read = zip(*self.memory.read(pass_, layer, keys, values), strict=True)
             for row, (naive, got) in enumerate(zip(self._naive, read, strict=True)):
-                expected = naive.read(chunk, layer, history[row], keys[row], values[row])
+                expected = naive.read(pass_, layer, history[row], keys[row], values[row])
                 assert all(map(torch.equal, got, expected))
                 if clean:
                     naive.commit(chunk, layer, keys[row], values[row])
@@ -81,6 +92,22 @@ def test_without_an_end_memory_is_right_and_never_grows(policy, chunk_frames):
     pair = Pair(Plan(policy, total_frames=None, chunk_frames=chunk_frames), rows=1)
     sizes = [pair.memory.bytes for _ in pair.run(40)]
     assert len(set(sizes[20:])) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartlyRelaxed(RelaxedMemory):
+    """History in the last layer only, and no sink while a chunk is remembered."""
+
+    def reads(self, pass_, layer):
+        wanted = ("tail",) if pass_.clean else ("sink", "tail")
+        return ("sink", "history", "tail") if layer == LAYERS - 1 else wanted
+
+
+@pytest.mark.parametrize("rope", ["hybrid", "absolute"])
+def test_a_pass_may_read_some_roles_in_some_layers(rope):
+    plan = Plan(PartlyRelaxed(reservoir_frames=24, rope=rope), total_frames=40, chunk_frames=3)
+    for _ in Pair(plan, rows=2).run(None):
+        pass
 
 
 def test_each_row_chooses_for_itself():
@@ -112,7 +139,9 @@ def test_fp8_changes_nothing_but_history():
     for chunk in itertools.islice(plan, plan.chunk_count - 1):
         for layer in range(LAYERS):
             keys, values = KeySource(2, chunk.index)(chunk)
-            reads = [memory.read(chunk, layer, keys, values) for memory in (exact, small)]
+            reads = [
+                memory.read(denoising(chunk), layer, keys, values) for memory in (exact, small)
+            ]
             for mine, other in zip(*reads, strict=True):
                 assert torch.equal(mine[:, :before], other[:, :before])
                 assert torch.equal(mine[:, after:], other[:, after:])
@@ -159,18 +188,18 @@ def test_a_stream_that_missed_a_clean_pass_is_refused():
     keys, values = KeySource(1)(plan.chunk(0))
     memory = make_memory(plan, rows=1)
     remember(memory, plan.chunk(0), KeySource(1))
-    memory.read(plan.chunk(1), 0, keys, values)
+    memory.read(denoising(plan.chunk(1)), 0, keys, values)
     with pytest.raises(
         RuntimeError, match="memory for chunk 2, but what it remembers ends with chunk 0"
     ):
-        memory.read(plan.chunk(2), 0, keys, values)
+        memory.read(denoising(plan.chunk(2)), 0, keys, values)
 
 
 def test_a_chunk_that_is_remembered_twice_is_refused():
     plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
     memory = make_memory(plan, rows=1)
     remember(memory, plan.chunk(0), KeySource(1))
-    with pytest.raises(RuntimeError, match="Layer 0 is evaluated twice while chunk 0"):
+    with pytest.raises(RuntimeError, match="Layer 0 reads memory for chunk 0, but what it remembers ends with chunk 0"):
         remember(memory, plan.chunk(0), KeySource(1))
 
 
@@ -187,4 +216,4 @@ def test_a_stream_that_appears_late_is_refused():
     with pytest.raises(
         RuntimeError, match="memory for chunk 2, but what it remembers ends with chunk -1"
     ):
-        memory.read(plan.chunk(2), 0, *KeySource(1)(plan.chunk(2)))
+        memory.read(denoising(plan.chunk(2)), 0, *KeySource(1)(plan.chunk(2)))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.strategies import CHUNK_FRAMES, bounded_policies, plans
 
-from relax_memory.plan import NEVER, Chunk, Plan
+from relax_memory.passes import Chunk
+from relax_memory.plan import NEVER, Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
 
 

@@ -7,6 +7,7 @@ import torch
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
 from relax_memory.rollout import rollout
+from relax_memory.schedule import Schedule
 
 SIGMAS = torch.tensor([1.0, 0.75, 0.25, 0.0])
 
@@ -21,7 +22,7 @@ class Recorder:
         self.calls.append(("noise", chunk.index, draw))
         return torch.full((1, 1, chunk.length_frames, 1, 1), 100.0 * chunk.index + draw)
 
-    def given(self, chunk):
+    def kept(self, chunk):
         self.calls.append(("given", chunk.index))
         return torch.full((1, 1, chunk.length_frames, 1, 1), -1.0)
 
@@ -29,26 +30,29 @@ class Recorder:
         self.calls.append(("keep", float(x0.flatten()[0])))
         return x0 + 0.5
 
-    def denoise(self, chunk, x, sigma):
-        self.calls.append(("denoise", chunk.index, float(sigma), float(x.flatten()[0])))
+    def denoise(self, pass_, x, sigma):
+        assert (pass_.sigma, pass_.clean) == (float(sigma), False)
+        self.calls.append(("denoise", pass_.chunk.index, float(sigma), float(x.flatten()[0])))
         return x / 2
 
-    def remember(self, chunk, kept):
-        self.calls.append(("remember", chunk.index, float(kept.flatten()[0])))
+    def remember(self, pass_, kept):
+        assert (pass_.sigma, pass_.clean) == (0.0, True)
+        self.calls.append(("remember", pass_.chunk.index, float(kept.flatten()[0])))
 
-    def on_step(self, chunk, step, x, x0):
+    def on_step(self, pass_, x, x0):
         self.calls.append(
-            ("step", chunk.index, step, float(x.flatten()[0]), float(x0.flatten()[0]))
+            ("step", pass_.chunk.index, pass_.step, float(x.flatten()[0]), float(x0.flatten()[0]))
         )
 
-    def run(self, plan, sigmas=SIGMAS):
+    def run(self, plan, sigmas=SIGMAS, first=None, **given):
         return rollout(
             plan,
-            sigmas=sigmas,
+            schedule=Schedule(sigmas=sigmas, first=first),
             source=self,
             denoise=self.denoise,
             remember=self.remember,
             on_step=self.on_step,
+            **given,
         )
 
 
@@ -123,3 +127,27 @@ def test_one_step_takes_no_second_noise():
     recorder = Recorder()
     list(recorder.run(make_plan(3), sigmas=torch.tensor([1.0, 0.0])))
     assert [call for call in recorder.calls if call[0] == "noise"] == [("noise", 0, 0)]
+
+
+def test_what_is_finished_is_handed_out_and_remembered_but_not_made_again():
+    recorder = Recorder()
+    chunks = [chunk for chunk, _ in recorder.run(make_plan(9), finished_frames=6)]
+    assert [chunk.index for chunk in chunks] == [0, 1, 2]
+    assert not any(chunk.given for chunk in chunks)
+    assert {call[1] for call in recorder.calls if call[0] == "denoise"} == {2}
+
+
+def test_the_first_chunk_may_have_noise_levels_of_its_own():
+    recorder = Recorder()
+    first = torch.tensor([1.0, 0.9, 0.5, 0.25, 0.0])
+    list(recorder.run(make_plan(9), sigmas=torch.tensor([1.0, 0.5, 0.0]), first=first))
+    levels = [(call[1], call[2]) for call in recorder.calls if call[0] == "denoise"]
+    assert [chunk for chunk, _ in levels] == [0] * 4 + [1] * 2 + [2] * 2
+    assert [level for chunk, level in levels if chunk != 0] == [1.0, 0.5] * 2
+
+
+def test_after_a_prefix_no_chunk_is_the_first():
+    recorder = Recorder()
+    first = torch.tensor([1.0, 0.5, 0.0])
+    list(recorder.run(make_plan(4, prefix_frames=1), SIGMAS, first))
+    assert len([call for call in recorder.calls if call[0] == "denoise"]) == 3

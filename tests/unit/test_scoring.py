@@ -63,7 +63,7 @@ def test_nothing_has_a_prototype_of_zeros():
 def test_the_score_is_likeness_to_the_sink_less_likeness_to_the_tail(sinks, tails, weight):
     candidates = random(ROWS, 4, HEAD_DIM, seed=1)
     sink, tail = random(ROWS, sinks, HEAD_DIM, seed=2), random(ROWS, tails, HEAD_DIM, seed=3)
-    scores = relaxation_scores(candidates, sink, tail, weight)
+    scores = relaxation_scores(candidates, sink, tail, redundancy_weight=weight)
     assert scores.shape == (ROWS, 4)
     for row in range(ROWS):
         for i in range(4):
@@ -73,8 +73,8 @@ def test_the_score_is_likeness_to_the_sink_less_likeness_to_the_tail(sinks, tail
 
 def test_a_score_depends_on_directions_only():
     candidates, sink, tail = (random(1, n, HEAD_DIM, seed=n) for n in (4, 1, 2))
-    scores = relaxation_scores(candidates, sink, tail, 2.0)
-    scaled = relaxation_scores(8 * candidates, 4 * sink, 2 * tail, 2.0)
+    scores = relaxation_scores(candidates, sink, tail, redundancy_weight=2.0)
+    scaled = relaxation_scores(8 * candidates, 4 * sink, 2 * tail, redundancy_weight=2.0)
     assert torch.equal(scores, scaled)
 
 
@@ -86,9 +86,9 @@ def test_a_row_has_the_same_means_alone_and_in_a_batch():
 
 def test_a_row_has_the_same_scores_alone_and_in_a_batch():
     parts = [random(5, n, 128, seed=n) for n in (4, 2, 1)]
-    batch = relaxation_scores(*parts, 2.0)
+    batch = relaxation_scores(*parts, redundancy_weight=2.0)
     for row in range(5):
-        alone = relaxation_scores(*(part[row : row + 1] for part in parts), 2.0)
+        alone = relaxation_scores(*(part[row : row + 1] for part in parts), redundancy_weight=2.0)
         assert torch.equal(alone[0], batch[row])
 
 

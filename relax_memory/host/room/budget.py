@@ -15,7 +15,7 @@ from ...memory.costs import Costs, ModelShape, costs
 from ...memory.storage import Storage, supports_fp8
 from ...picture.words import gigabytes
 from ...plan import Plan
-from ...policies import Policy, WindowMemory
+from ...policies import Policy
 
 ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
 
@@ -140,14 +140,13 @@ def check_budget(budget: Budget) -> None:
 def _ways(budget: Budget) -> list[str]:
     bank, buffer = budget.costs.bank_bytes, budget.costs.buffer_bytes
     ways = []
-    if isinstance(budget.policy, WindowMemory):
-        ways.append(f"set window_frames to fewer (half of them save up to {gigabytes(bank / 2)})")
-    else:
+    if budget.policy.stored_by_choice:
         if budget.storage.device != "cpu" and budget.device.type not in ONE_MEMORY:
             ways.append(f'set reservoir_device to "cpu" (moves {gigabytes(bank)} off the GPU)')
         if budget.storage.dtype != "fp8":
             ways.append(f'set reservoir_dtype to "fp8" (saves up to {gigabytes(0.48 * bank)})')
-        ways.append(f"halve reservoir_frames (saves up to {gigabytes(bank / 2)})")
+    for saving in budget.policy.savings():
+        ways.append(f"{saving.words} (saves up to {gigabytes(saving.share * bank)})")
     ways.append(
         "halve batch_size or the number of pixels "
         f"(saves {gigabytes((bank + buffer + budget.chunk_bytes) / 2)})"

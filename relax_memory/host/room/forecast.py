@@ -43,7 +43,7 @@ def forecast(
     tiers = [
         make_budget(model, plan, Storage(device=device, dtype=dtype), **size)
         for device in ("gpu", "cpu")
-        for dtype in (("model", "fp8") if isinstance(plan.policy, RelaxedMemory) else ("model",))
+        for dtype in (("model", "fp8") if plan.policy.stored_by_choice else ("model",))
     ]
     text = describe_plan(
         plan,

@@ -1,0 +1,39 @@
+"""The noise levels by which each chunk is denoised.
+
+A chunk with nothing before it may have levels of its own: some few-step checkpoints need more steps
+where there is no memory to lean on. Knows no model and no sampler.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from .passes import Chunk
+
+Level = tuple[Tensor, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Noise levels `[steps + 1]`, descending and ending in 0; `first` for a chunk without a past.
+
+    A chunk has no past at the beginning of the video; after a prefix there is no such chunk.
+    """
+
+    sigmas: Tensor
+    first: Tensor | None = None
+
+    def of(self, chunk: Chunk) -> Tensor:
+        """The levels of a chunk."""
+        begins = chunk.first_frame == 0 and self.first is not None
+        return self.first if begins else self.sigmas
+
+    def steps(self, chunk: Chunk) -> int:
+        """How often a chunk is denoised."""
+        return len(self.of(chunk)) - 1
+
+    def levels(self, chunk: Chunk) -> list[tuple[Level, Level]]:
+        """Each step's level and the next one, as tensor and as number."""
+        sigmas = self.of(chunk)
+        return list(pairwise(zip(sigmas, sigmas.tolist(), strict=True)))
