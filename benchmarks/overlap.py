@@ -26,6 +26,7 @@ from relax_memory.film.mp4 import VideoWriter
 from relax_memory.host.film.live import LiveVideo
 from relax_memory.host.request import Request
 from relax_memory.host.sampling.generate import generate
+from relax_memory.keepers import Finished
 
 FPS = 16.0
 STEPS = 4
@@ -75,12 +76,15 @@ class Work:
 
     def _sample(self) -> torch.Tensor:
         self._chunks = []
-        self._latents, _ = generate(self._request, lambda *chunk: self._chunks.append(chunk))
+        self._latents, _ = generate(self._request, self)
         return self._latents
+
+    def keep(self, finished: Finished) -> None:
+        self._chunks.append(finished.latents)
 
     def _decode(self) -> torch.Tensor:
         live = self._live(beside=False)
-        for _, latents in self._chunks:
+        for latents in self._chunks:
             live.append(latents)
         live.finish()
         return self._latents

@@ -11,8 +11,8 @@ import common
 from common import CHUNK_FRAMES, Shape, median
 
 from relax_memory.host.model.attention import with_memory
+from relax_memory.host.options import options_in
 from relax_memory.host.sampling.sampler import MemorySampler
-from relax_memory.host.sampling.session import SESSION
 from relax_memory.memory.storage import Storage
 from relax_memory.policies import RelaxedMemory
 
@@ -33,8 +33,8 @@ class KeyValueBytes:
         return out
 
     def _held(self, options: dict) -> int:
-        if SESSION in options:
-            return options[SESSION].bytes
+        if remembered := options_in(options):
+            return remembered.session.bytes
         caches = options["ar_state"]["kv_caches"]
         return sum(cache[name].untyped_storage().nbytes() for cache in caches for name in "kv")
 

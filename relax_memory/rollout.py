@@ -13,6 +13,9 @@ from torch import Tensor
 from .passes import Chunk, Pass
 from .schedule import Schedule
 
+Denoise = Callable[[Pass, Tensor, Tensor], Tensor]
+OnStep = Callable[[Pass, Tensor, Tensor], None]
+
 
 class Source(Protocol):
     """Where a rollout's latents come from and in which form they are kept."""
@@ -32,9 +35,9 @@ def rollout(
     *,
     schedule: Schedule,
     source: Source,
-    denoise: Callable[[Pass, Tensor, Tensor], Tensor],
+    denoise: Denoise,
     remember: Callable[[Pass, Tensor], None],
-    on_step: Callable[[Pass, Tensor, Tensor], None],
+    on_step: OnStep,
     finished_frames: int = 0,
 ) -> Iterator[tuple[Chunk, Tensor]]:
     """Yield each chunk with its kept latents `[B, C, length_frames, H, W]`, then remember those.
@@ -62,8 +65,8 @@ def _denoised(
     chunk: Chunk,
     schedule: Schedule,
     source: Source,
-    denoise: Callable[[Pass, Tensor, Tensor], Tensor],
-    on_step: Callable[[Pass, Tensor, Tensor], None],
+    denoise: Denoise,
+    on_step: OnStep,
 ) -> Tensor:
     x = source.noise(chunk, 0)
     for step, ((sigma, level), (sigma_next, level_next)) in enumerate(schedule.levels(chunk)):

@@ -5,7 +5,8 @@ without tensors and without the host. It does not know how the choice was made (
 it is shown (`timeline`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 
@@ -89,3 +90,25 @@ class Trace:
                     f"the trace has {len(self.rows)}"
                 )
             first_frame = chunk.frames[-1] + 1
+
+
+def joined(finished: Sequence[tuple[ChunkTrace, tuple[str, ...]]], *, fps: float) -> Trace:
+    """The trace of chunks that each come with their own labels.
+
+    A row may begin late: a conditioning that takes part from a later chunk on has read nothing
+    before. Rows are ordered as the last chunk has them.
+    """
+    rows = finished[-1][1] if finished else ()
+    return Trace(chunks=tuple(_with_rows(*chunk, rows) for chunk in finished), rows=rows, fps=fps)
+
+
+def _with_rows(chunk: ChunkTrace, has: tuple[str, ...], rows: tuple[str, ...]) -> ChunkTrace:
+    if has == rows:
+        return chunk
+    history = dict(zip(has, chunk.history, strict=True))
+    scores = dict(zip(has, chunk.scores, strict=False))
+    return replace(
+        chunk,
+        history=tuple(history.get(row, ()) for row in rows),
+        scores=tuple(scores.get(row, ()) for row in rows),
+    )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
+from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from torch import Tensor
 
 LATENT_CHANNELS = 16
@@ -41,8 +42,14 @@ def check_conditioning(
 
 
 def skips_negative(cfg: float, model_options: Mapping[str, object]) -> bool:
-    """Whether the host leaves the negative conditioning out."""
-    return math.isclose(cfg, 1.0) and not model_options.get("disable_cfg1_optimization", False)
+    """Whether the host leaves the negative conditioning out of every step.
+
+    What wraps the guider may change its cfg from step to step, as the host's CFG Override does.
+    """
+    kind = WrappersMP.PREDICT_NOISE
+    wrapped = bool(get_all_wrappers(kind, model_options, is_model_options=True))
+    always = model_options.get("disable_cfg1_optimization", False) or wrapped
+    return math.isclose(cfg, 1.0) and not always
 
 
 def check_size(width: int, height: int) -> None:

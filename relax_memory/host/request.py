@@ -7,16 +7,15 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..policies import RelaxedMemory
 from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas, check_size
-from .model.attention import check_supported, policy_of, with_memory
+from .model.attention import check_supported
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the sampler nodes ask for, in the host's terms. `length` counts video frames.
 
-    A `model` without a memory node gets the paper's memory. `prefix` are clean latents
+    `prefix` are clean latents
     `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
     from `steps`.
 
@@ -52,8 +51,6 @@ class Request:
             )
         network = self.model.get_model_object("diffusion_model")
         check_supported(network)
-        if policy_of(self.model) is None:
-            object.__setattr__(self, "model", with_memory(self.model, RelaxedMemory()))
         for name in ("positive", "negative"):
             conditioning = getattr(self, name)
             if conditioning is not None:

@@ -40,4 +40,4 @@ class WindowMemory(Policy):
         return Roles(sink=tuple(range(sinks)), tail=tuple(range(tail_from, past_frames)))
 
     def savings(self) -> tuple[Saving, ...]:
-        return (Saving("halve window_frames", 0.5),)
+        return (Saving("set window_frames to fewer frames, such as half", 0.5),)

@@ -33,16 +33,20 @@ def sample(plan_type, *, device="gpu", chunk_frames=3, prefix=None, **settings):
         prefix_frames=0 if prefix is None else prefix.shape[2],
     )
     chunks, traces = [], []
+    video = torch.zeros(2, 16, 36 + chunk_frames, 4, 6)
+    if prefix is not None:
+        video[:, :, : prefix.shape[2]] = prefix
 
-    def on_chunk(chunk, latents, run):
-        chunks.append(latents.clone())
-        traces.append((run.traces[-1].history, run.traces[-1].scores))
+    class Keeping:
+        def keep(self, finished):
+            chunks.append(finished.latents.clone())
+            traces.append((finished.trace.history, finished.trace.scores))
 
     guider = comfy.samplers.CFGGuider(with_memory(tiny.model(), policy, Storage(device=device)))
     guider.inner_set_conds({"positive": tiny.conditioning(1)})
     guider.set_cfg(1.0)
     empty = torch.zeros(2, 16, chunk_frames, 4, 6)
-    sampler = RolloutSampler(plan, prefix=prefix, on_chunk=on_chunk)
+    sampler = RolloutSampler(plan, video=video, keepers=[Keeping()])
     guider.sample(empty, empty, sampler, SIGMAS, disable_pbar=True, seed=7)
     return torch.cat(chunks, dim=2), traces
 

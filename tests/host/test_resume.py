@@ -179,18 +179,22 @@ def test_finished_chunks_are_handed_out_in_order_once_they_are_safe(output):
     request |= {"width": 48, "height": 32, "seed": 1, "length": 61, "autosave": True}
     handed_out = []
 
-    def on_chunk(chunk, latents):
-        assert len(saved()) > chunk.index
-        handed_out.append((chunk.index, latents.clone()))
-        if len(handed_out) == 4:
-            raise InterruptProcessingException
+    class Watching:
+        def __init__(self, stop_after=None):
+            self.stop_after = stop_after
+
+        def keep(self, finished):
+            assert len(saved()) > finished.chunk.index
+            handed_out.append((finished.chunk.index, finished.latents.clone()))
+            if len(handed_out) == self.stop_after:
+                raise InterruptProcessingException
 
     with pytest.raises(InterruptProcessingException):
-        generate(Request(**request), on_chunk)
+        generate(Request(**request), Watching(stop_after=4))
     first = handed_out.copy()
     for _ in range(2):
         handed_out.clear()
-        latents, _ = generate(Request(**request), lambda c, x: handed_out.append((c.index, x)))
+        latents, _ = generate(Request(**request), Watching())
         assert [index for index, _ in handed_out] == list(range(6))
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, handed_out, strict=False))
         assert torch.equal(torch.cat([x for _, x in handed_out], dim=2), latents)

@@ -199,7 +199,10 @@ def test_a_chunk_that_is_remembered_twice_is_refused():
     plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
     memory = make_memory(plan, rows=1)
     remember(memory, plan.chunk(0), KeySource(1))
-    with pytest.raises(RuntimeError, match="Layer 0 reads memory for chunk 0, but what it remembers ends with chunk 0"):
+    with pytest.raises(
+        RuntimeError,
+        match="Layer 0 reads memory for chunk 0, but what it remembers ends with chunk 0",
+    ):
         remember(memory, plan.chunk(0), KeySource(1))
 
 

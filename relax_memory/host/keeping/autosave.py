@@ -15,15 +15,15 @@ from comfy.model_patcher import ModelPatcher
 from comfyui_version import __version__ as HOST_VERSION
 from torch import Tensor
 
+from ...keepers import Finished
 from ...plan import Plan
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk, chunk_keys
 from ...saved.rollout import Description, SavedRollout
-from ...trace import ChunkTrace
 from ..checks import skips_negative
 from ..film.output import name_in_output, path_in_output
-from ..model.attention import policy_of
 from ..notice import tell
+from ..options import options_of
 from ..request import Request
 from .fingerprint import fingerprint, model_fingerprints
 
@@ -56,14 +56,19 @@ class Autosave:
         """The chunks of the request that are saved already."""
         return itertools.islice(self._rollout.chunks(), len(self._keys) - 1)
 
-    def save(self, latents: Tensor, trace: ChunkTrace, rows: tuple[str, ...]) -> None:
-        """Put the next finished chunk on disk.
+    def keep(self, finished: Finished) -> None:
+        """Put a finished chunk on disk, unless it came from there.
 
         Raises:
             OSError: it cannot be written; those before it are safe.
         """
+        trace = finished.trace
+        if trace.index < self.saved_chunks:
+            return
         follows, key = self._keys[trace.index : trace.index + 2]
-        chunk = SavedChunk(key=key, follows=follows, latents=latents, trace=trace, rows=rows)
+        chunk = SavedChunk(
+            key=key, follows=follows, latents=finished.latents, trace=trace, rows=finished.rows
+        )
         try:
             chunk.write(self._rollout.folder)
         except OSError as error:
@@ -176,7 +181,7 @@ def _describe(
         width=request.width,
         height=request.height,
         settings={name: getattr(request, name) for name in settings}
-        | {"memory": str(policy_of(model))}
+        | {"memory": str(options_of(model).policy)}
         | ({VIDEOS: videos} if videos else {}),
         made_from=made_from,
         versions={"pack": _pack_version(), "ComfyUI": HOST_VERSION, "torch": torch.__version__},

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import secrets
 import types
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
@@ -19,9 +20,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..model.attention import POLICY
-from ..room.reserve import KEY as RESERVATION
-from ..room.reserve import STORAGE
+from ..options import KEY
 
 WEIGHT_SAMPLES = 64  # of each tensor; a training step changes nearly all of its elements
 PLAIN = (
@@ -30,7 +29,7 @@ PLAIN = (
 )
 NOT_COMPARED = {  # how to compute, not what; memory has a fingerprint of its own
     *("callbacks", "optimized_attention_override", "torch.compile", "torch_compile_kwargs"),
-    *(POLICY, STORAGE, RESERVATION),
+    KEY,
 }
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
     """
     digest = Digest(model, samples=WEIGHT_SAMPLES)
     network = model.model.diffusion_model
-    options = model.model_options["transformer_options"]
+    remembered = model.model_options["transformer_options"][KEY]
     base = [type(model.model), type(network), model.model.get_dtype_inference()]
     weights = {
         f"{prefix}{name}": _original(model, f"{prefix}{name}", module, name)
@@ -58,7 +57,7 @@ def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
     return {
         "model": digest.of((base, weights)),
         "LoRAs and model patches": digest.of(_patches(model)),
-        "memory": digest.of((options[POLICY], getattr(options.get(STORAGE), "dtype", "model"))),
+        "memory": digest.of((remembered.policy, remembered.storage.dtype)),
     }
 
 
@@ -137,6 +136,8 @@ class Digest:
                 yield value.tobytes()
             case set() | frozenset():
                 yield from sorted(map(self._hash, value))
+            case weakref.ReferenceType():
+                yield self._hash(value())
             case _:
                 yield getattr(value, "__name__", "").encode()
                 yield from map(self._hash, _held(value))

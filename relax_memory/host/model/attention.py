@@ -23,10 +23,9 @@ from torch import Tensor
 
 from ...memory.storage import Storage
 from ...policies import Policy
-from ..room.reserve import KEY, STORAGE, add_reservation
-from ..sampling.session import SESSION, Session
-
-POLICY = "relax_forcing_policy"
+from ..options import KEY, Options, options_in
+from ..room.reserve import add_reservation
+from ..sampling.session import Session
 
 
 def with_memory(
@@ -44,8 +43,8 @@ def with_memory(
     _replace_attention(patched)
     patched.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _follow_clone)
-    patched.model_options["transformer_options"][POLICY] = policy
-    patched.model_options["transformer_options"][STORAGE] = storage or Storage()
+    options = Options(policy=policy, storage=storage or Storage())
+    patched.model_options["transformer_options"][KEY] = options
     add_reservation(patched, policy)
     return patched
 
@@ -87,11 +86,6 @@ def attached(model: ModelPatcher) -> Iterator[None]:
             comfy.utils.set_attr(model.model, name, original)
 
 
-def policy_of(model: ModelPatcher) -> Policy | None:
-    """The policy that a memory node gave this model."""
-    return model.model_options.get("transformer_options", {}).get(POLICY)
-
-
 def check_supported(network: torch.nn.Module) -> None:
     """Raise ValueError unless `network` is a Wan 2.1 text-to-video transformer."""
     kind = type(network).__name__
@@ -127,7 +121,8 @@ class MemoryAttention:
     ) -> Tensor:
         """`x [B, L, dim]` to `[B, L, dim]`, as the host's `WanSelfAttention.forward`."""
         options = transformer_options or {}
-        session: Session | None = options.get(SESSION)
+        remembered = options_in(options)
+        session = remembered.session if remembered else None
         if session is None:
             return self._original(x, freqs, *args, transformer_options=options, **kwargs)
         module = self._network().blocks[self._layer].self_attn
@@ -147,15 +142,17 @@ class MemoryAttention:
         raw_key: Tensor,
         value: Tensor,
     ) -> Tensor:
+        network = self._network()
         outputs = []
         for stream, rows in session.streams(len(query), options):
             memory = session.memory(
                 stream,
                 rows=rows.stop - rows.start,
-                model=self._network(),
+                model=network,
                 transformer_options=options,
             )
-            keys, values = memory.read(session.chunk, self._layer, key[rows], value[rows])
+            session.ledger.note(stream, self._layer)
+            keys, values = memory.read(session.pass_, self._layer, key[rows], value[rows])
             outputs.append(
                 optimized_attention(
                     query[rows].flatten(2),
@@ -165,8 +162,8 @@ class MemoryAttention:
                     transformer_options=options,
                 )
             )
-            if session.clean:
-                memory.commit(session.chunk, self._layer, raw_key[rows], value[rows])
+            if session.pass_.clean:
+                memory.commit(session.pass_.chunk, self._layer, raw_key[rows], value[rows])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

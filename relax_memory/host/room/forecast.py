@@ -9,9 +9,9 @@ from ...picture.words import TierCost, describe_plan
 from ...plan import Plan
 from ...policies import RelaxedMemory
 from ..checks import check_size
-from ..model.attention import check_supported, policy_of
+from ..model.attention import check_supported
+from ..options import Options, options_of
 from .budget import Budget, make_budget
-from .reserve import STORAGE
 
 
 def forecast(
@@ -32,14 +32,14 @@ def forecast(
     """
     check_supported(model.get_model_object("diffusion_model"))
     check_size(width, height)
+    remembered = options_of(model) or Options(policy=RelaxedMemory())
     plan = Plan(
-        policy_of(model) or RelaxedMemory(),
+        remembered.policy,
         total_frames=(length - 1) // 4 + 1,
         chunk_frames=frames_per_chunk,
     )
-    storage = model.model_options["transformer_options"].get(STORAGE, Storage())
     size = {"rows": batch_size, "height": height // 8, "width": width // 8}
-    chosen = make_budget(model, plan, storage, **size)
+    chosen = make_budget(model, plan, remembered.storage, **size)
     tiers = [
         make_budget(model, plan, Storage(device=device, dtype=dtype), **size)
         for device in ("gpu", "cpu")

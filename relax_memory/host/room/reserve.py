@@ -6,6 +6,7 @@ to make that room.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -17,11 +18,8 @@ from ...memory.storage import Storage
 from ...plan import Plan
 from ...policies import Policy
 from ..checks import check_latent, skips_negative
+from ..options import KEY
 from .budget import Budget, check_budget, make_budget
-
-KEY = "relax_forcing"
-STORAGE = "relax_forcing_storage"
-RESERVED_BYTES = "relax_forcing_reserved_bytes"
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
@@ -40,8 +38,8 @@ class ChunkedSampler(comfy.samplers.Sampler):
 def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory.
 
-    Where memory lies is decided at the start of each run and left in its `transformer_options`,
-    as are the bytes that are set aside beside the weights.
+    Where memory lies is decided at the start of each run and left in its `Options`, as are the
+    bytes that are set aside beside the weights.
     """
 
     def outer_sample(
@@ -62,9 +60,10 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
                 )
             check_latent(noise)
             plan = sampler.plan(policy, noise.shape[2])
-            budget = decide(guider, plan, options[STORAGE], noise, sampler.spared_bytes)
-            options[STORAGE] = budget.storage
-            options[RESERVED_BYTES] = budget.device_bytes
+            budget = decide(guider, plan, options[KEY].storage, noise, sampler.spared_bytes)
+            options[KEY] = replace(
+                options[KEY], storage=budget.storage, reserved_bytes=budget.device_bytes
+            )
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,

@@ -3,9 +3,8 @@
 What autosave has of the video is taken as it is; the rest is sampled as its continuation.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -14,58 +13,68 @@ from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from ...plan import Chunk, Plan
-from ...trace import ChunkTrace, Trace
+from ...keepers import Finished, Keeper, keep_all
+from ...plan import Plan
+from ...policies import RelaxedMemory
+from ...trace import Trace, joined
 from ..film.live import LiveVideo
 from ..keeping.autosave import Autosave, autosave
-from ..model.attention import policy_of
+from ..model.attention import with_memory
 from ..notice import tell
+from ..options import options_of
 from ..request import LATENT_CHANNELS, Request
-from .guided import Run
+from .guided import GuidedRollout
+from .latents import frames_of
 from .progress import Progress, as_preview
 from .sampler import RolloutSampler
 
-OnChunk = Callable[[Chunk, Tensor], None]
-
 
 def generate(
-    request: Request, on_chunk: OnChunk | None = None, live: LiveVideo | None = None
+    request: Request, *watching: Keeper, live: LiveVideo | None = None
 ) -> tuple[Tensor, Trace]:
     """Generate the video of a request.
 
     Args:
-        on_chunk: called with every chunk and its kept latents, in order, as soon as it is finished
-            and saved. Given chunks and those saved by an earlier run are finished from the start.
-        live: files that grow with the video and are shown as preview. A chunk is written there
-            before it is saved, so what is saved can be seen.
+        watching: keepers that are given every chunk last, as soon as it is finished and saved;
+            chunks saved by an earlier run are given to them first.
+        live: files that grow with the video. A chunk is written there before it is saved, so what
+            is saved can be seen.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
     """
-    model = request.model
+    model = remembering(request.model)
     sigmas = _sigmas(request, model)
-    plan = _plan(request, model, given_frames=request.prefix_frames)
-    video = Video(request, on_chunk, live)
+    plan = Plan(
+        options_of(model).policy,
+        total_frames=request.latent_frames,
+        chunk_frames=request.frames_per_chunk,
+        prefix_frames=request.prefix_frames,
+    )
+    video = Video(request)
     growing = live.partials if live else ()
     saving = autosave(request, model, plan, sigmas, growing) if request.autosave else nullcontext()
     with saving as saved:
         if saved and live:
             live.supersedes = saved.left_behind
+        shown = (_Growing(live, video),) if live else ()
+        keepers = (video, *shown, *((saved,) if saved else ()), *watching)
         if saved:
-            _take_over(saved, video, plan)
+            _replay(saved, plan, keepers, live)
         if video.finished_frames < request.latent_frames:
-            given_frames = max(request.prefix_frames, video.finished_frames)
-            plan = _plan(request, model, given_frames)
-            picture = live.picture if live else None
-            progress = Progress(model, plan, steps=len(sigmas) - 1, picture=picture)
-            _sample(request, model, plan, sigmas, video, saved, progress)
+            _sample(request, model, plan, sigmas, video, keepers, live)
     return video.latents, video.trace
+
+
+def remembering(model: ModelPatcher) -> ModelPatcher:
+    """The model with the paper's memory, unless a memory node gave it another."""
+    return model if options_of(model) else with_memory(model, RelaxedMemory())
 
 
 class Video:
     """A video as it grows: its latents, the prefix in place, and what its chunks have read."""
 
-    def __init__(self, request: Request, on_chunk: OnChunk | None, live: LiveVideo | None) -> None:
+    def __init__(self, request: Request) -> None:
         self.latents = torch.zeros(
             request.latent_shape,
             device=comfy.model_management.intermediate_device(),
@@ -74,63 +83,47 @@ class Video:
         if request.prefix is not None:
             self.latents[:, :, : request.prefix_frames] = request.prefix
         self.finished_frames = 0
-        self._on_chunk = on_chunk
-        self.live = live
         self._fps = request.fps
-        self._traces: list[ChunkTrace] = []
-        self._rows: tuple[str, ...] = ()
+        self._finished: list[tuple] = []
 
-    def put(
-        self,
-        chunk: Chunk,
-        kept: Tensor,
-        trace: ChunkTrace,
-        rows: tuple[str, ...],
-        *,
-        save_to: Autosave | None = None,
-    ) -> None:
-        """Finish the next chunk, to be saved or not; what reaches beyond the end is left out."""
-        latents = kept.to(self.latents)
-        frames = self.latents[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
-        frames.copy_(latents[:, :, : frames.shape[2]])
-        self.finished_frames = chunk.first_frame + chunk.length_frames
-        self._traces.append(trace)
-        self._rows = rows
-        if self.live is not None:
-            self.live.append(frames)
-        if save_to is not None:
-            save_to.save(kept, trace, rows)
-        if self._on_chunk is not None:
-            self._on_chunk(chunk, latents)
+    def keep(self, finished: Finished) -> None:
+        """Put a chunk in place; what reaches beyond the end is left out."""
+        frames = frames_of(self.latents, finished.chunk)
+        frames.copy_(finished.latents[:, :, : frames.shape[2]])
+        self.finished_frames = finished.chunk.first_frame + finished.chunk.length_frames
+        self._finished.append((finished.trace, finished.rows))
 
     @property
     def trace(self) -> Trace:
-        nothing = ((),) * len(self._rows)
-        read = (
-            t if t.history else replace(t, history=nothing, scores=nothing) for t in self._traces
-        )
-        return Trace(chunks=tuple(read), rows=self._rows, fps=self._fps)
+        return joined(self._finished, fps=self._fps)
 
 
-def _take_over(saved: Autosave, video: Video, plan: Plan) -> None:
-    """Put what is saved in place; a live video is decoded anew, which takes its time."""
+class _Growing:
+    """Shows the live files what the video holds, so that latents are held once."""
+
+    def __init__(self, live: LiveVideo, video: Video) -> None:
+        self._live, self._video = live, video
+
+    def keep(self, finished: Finished) -> None:
+        self._live.append(frames_of(self._video.latents, finished.chunk))
+
+
+def _replay(saved: Autosave, plan: Plan, keepers: Sequence[Keeper], live: LiveVideo | None) -> None:
+    """Give what is saved to the keepers; a live video is decoded anew, which takes its time."""
     bar = ProgressBar(saved.saved_chunks)
     for chunk in saved.chunks():
         done = chunk.trace.index + 1
-        if video.live:
+        if live:
             tell(f"Chunk {done} of {plan.chunk_count} is saved: decoding it")
-        video.put(plan.chunk(chunk.trace.index), chunk.latents, chunk.trace, chunk.rows)
-        if video.live:
-            bar.update_absolute(done, preview=as_preview(video.live.picture()))
-
-
-def _plan(request: Request, model: ModelPatcher, given_frames: int) -> Plan:
-    return Plan(
-        policy_of(model),
-        total_frames=request.latent_frames,
-        chunk_frames=request.frames_per_chunk,
-        prefix_frames=given_frames,
-    )
+        finished = Finished(
+            chunk=plan.chunk(chunk.trace.index),
+            latents=chunk.latents,
+            trace=chunk.trace,
+            rows=chunk.rows,
+        )
+        keep_all(keepers, finished)
+        if live:
+            bar.update_absolute(done, preview=as_preview(live.picture()))
 
 
 def _sample(
@@ -139,29 +132,35 @@ def _sample(
     plan: Plan,
     sigmas: Tensor,
     video: Video,
-    saved: Autosave | None,
-    progress: Progress,
+    keepers: Sequence[Keeper],
+    live: LiveVideo | None,
 ) -> None:
     """Sample what the video lacks, through the host."""
+    progress = Progress(
+        model,
+        plan,
+        steps=len(sigmas) - 1,
+        finished_frames=max(video.finished_frames, request.prefix_frames),
+        picture=live.picture if live else None,
+    )
 
-    def finish(chunk: Chunk, latents: Tensor, run: Run) -> None:
-        if chunk.first_frame >= video.finished_frames:
-            video.put(chunk, latents, run.traces[-1], run.rows, save_to=saved)
-            displaced = video.live is not None and video.live.displaces_model
-            if displaced and plan.has_chunk(chunk.index + 1):
-                run.load_model(latents)
+    def between(finished: Finished, run: GuidedRollout) -> None:
+        displaced = live is not None and live.displaces_model
+        if displaced and plan.has_chunk(finished.chunk.index + 1):
+            run.load_model(finished.latents)
 
     conditionings = {"positive": request.positive, "negative": request.negative}
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({name: cond for name, cond in conditionings.items() if cond is not None})
     guider.set_cfg(request.cfg)
-    given = video.latents[:, :, : plan.prefix_frames] if plan.prefix_frames else None
     sampler = RolloutSampler(
         plan,
-        prefix=given,
-        on_chunk=finish,
+        video=video.latents,
+        keepers=keepers,
+        finished_frames=video.finished_frames,
+        between=between,
         whole_previews=progress.animated,
-        spared_bytes=video.live.spared_bytes if video.live else 0,
+        spared_bytes=live.spared_bytes if live else 0,
     )
     shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
     empty = torch.zeros(shape)

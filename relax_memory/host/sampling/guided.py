@@ -1,85 +1,141 @@
-"""One rollout through a guider of the host."""
+"""One rollout through a guider of the host: every pass is a call of the guider."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 
 import comfy.model_management
 import comfy.samplers
 from torch import Tensor
 
-from ...plan import Chunk, Plan
-from ...rollout import rollout
-from ...trace import ChunkTrace
-from ..model.attention import attached, policy_of
-from ..room.reserve import RESERVED_BYTES, STORAGE
+from ...keepers import Finished
+from ...passes import Chunk, Pass
+from ...plan import Plan
+from ...rollout import OnStep, rollout
+from ...schedule import Schedule
+from ..model.attention import attached
+from ..model.suspects import suspects
+from ..options import KEY, Options
+from .entries import Entries
 from .latents import HostSource
-from .session import SESSION, Session
+from .ledger import Ledger, Stream
+from .session import NoMemoryYet, Session
 
 MIXERS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
-OnStep = Callable[[Chunk, int, Tensor, Tensor], None]
 
+class GuidedRollout:
+    """Makes the chunks of a plan; owns the session, which ends with `chunks`.
 
-class Run:
-    """One rollout through a guider of the host; owns the session, which ends with `chunks`.
-
-    `traces` and `rows` tell what the chunks handed out so far have read.
+    Args:
+        options: how the model remembers.
+        has_node: whether a memory node has put our attention into the model.
+        finished_frames: how much of the video is there already.
     """
 
-    def __init__(self, guider: comfy.samplers.CFGGuider, extra_args: dict, plan: Plan) -> None:
+    def __init__(
+        self,
+        guider: comfy.samplers.CFGGuider,
+        extra_args: dict,
+        plan: Plan,
+        options: Options,
+        *,
+        has_node: bool,
+        finished_frames: int = 0,
+    ) -> None:
         self._guider = guider
         self._extra_args = extra_args
         self._plan = plan
-        self.traces: list[ChunkTrace] = []
-        self.rows: tuple[str, ...] = ()
-
-    def chunks(
-        self, sigmas: Tensor, source: HostSource, on_step: OnStep
-    ) -> Iterator[tuple[Chunk, Tensor]]:
-        """Finished chunks in order, with the latents that `source` keeps."""
-        model = self._guider.model_patcher
-        options = self._extra_args["model_options"].setdefault("transformer_options", {})
-        storage = options[STORAGE]
-        self._session = session = Session(self._plan, storage, model.load_device)
-
-        def denoise(chunk: Chunk, x: Tensor, sigma: Tensor) -> Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            session.begin(chunk, clean=False)
-            return self._guider(x, sigma * x.new_ones(len(x)), **self._extra_args)
-
+        self._options = options
+        self._has_node = has_node
+        self._finished_frames = finished_frames
+        model_options = extra_args["model_options"]
+        model_options.setdefault("transformer_options", {})
+        self._network = guider.model_patcher.model.diffusion_model
+        self._ledger = Ledger(partial(suspects, model_options, self._network))
+        self._session = Session(
+            plan, options.storage, guider.model_patcher.load_device, self._ledger
+        )
+        self._entries = Entries(guider, self._session)
         # What mixes predictions may evaluate the model once more; a clean pass has nothing to mix.
-        model_options = self._extra_args["model_options"].items()
-        bare_options = {key: value for key, value in model_options if key not in MIXERS}
-        clean_args = self._extra_args | {"model_options": bare_options}
+        self._clean_options = {k: v for k, v in model_options.items() if k not in MIXERS}
 
-        def remember(chunk: Chunk, kept: Tensor) -> None:
-            if self._plan.has_chunk(chunk.index + 1):
-                x = source.restore(kept)
-                session.begin(chunk, clean=True)
-                self._guider(x, x.new_zeros(len(x)), **clean_args)
+    def chunks(self, schedule: Schedule, source: HostSource, on_step: OnStep) -> Iterator[Finished]:
+        """Finished chunks in order, with the latents that `source` keeps.
 
+        Raises:
+            RuntimeError: the model's answer is not finite, or something answered for the model.
+        """
+        self._source = source
         chunks = rollout(
             self._plan,
-            sigmas=sigmas,
+            schedule=schedule,
             source=source,
-            denoise=denoise,
-            remember=remember,
+            denoise=self._denoise,
+            remember=self._remember,
             on_step=on_step,
+            finished_frames=self._finished_frames,
         )
-        has_memory = policy_of(model) is not None
-        with nullcontext() if has_memory else attached(model):
-            options[SESSION] = session
+        transformer_options = self._extra_args["model_options"]["transformer_options"]
+        ours = nullcontext() if self._has_node else attached(self._guider.model_patcher)
+        with ours, self._entries.watching(transformer_options), self._running(transformer_options):
             try:
                 start = time.perf_counter()
                 for chunk, kept in chunks:
-                    self.traces.append(session.trace(chunk, time.perf_counter() - start))
-                    self.rows = session.rows
+                    _check_finite(chunk, kept, self._plan)
+                    trace = self._session.trace(chunk, time.perf_counter() - start)
+                    yield Finished(chunk=chunk, latents=kept, trace=trace, rows=self._session.rows)
                     start = time.perf_counter()
-                    yield chunk, kept
             finally:
                 chunks.close()
-                del options[SESSION]
+
+    @contextmanager
+    def _running(self, transformer_options: dict) -> Iterator[None]:
+        """Let attention know of this run."""
+        before = transformer_options.get(KEY)
+        transformer_options[KEY] = replace(self._options, session=self._session)
+        try:
+            yield
+        finally:
+            if before is None:
+                del transformer_options[KEY]
+            else:
+                transformer_options[KEY] = before
+
+    def _denoise(self, pass_: Pass, x: Tensor, sigma: Tensor) -> Tensor:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        while True:
+            self._session.begin(pass_)
+            try:
+                x0 = self._guider(x, sigma * x.new_ones(len(x)), **self._extra_args)
+            except NoMemoryYet as missing:
+                self._catch_up(missing.stream, pass_.chunk)
+            else:
+                self._ledger.close()
+                return x0
+
+    def _remember(self, pass_: Pass, kept: Tensor) -> None:
+        """The clean pass: of what the guider evaluates, and of all else that has a memory."""
+        if self._plan.has_chunk(pass_.chunk.index + 1):
+            x = self._source.restore(kept)
+            self._session.begin(pass_)
+            clean_args = self._extra_args | {"model_options": self._clean_options}
+            self._guider(x, x.new_zeros(len(x)), **clean_args)
+            known = self._session.known
+            self._entries.evaluate(known - self._ledger.present, x, self._clean_options)
+            self._ledger.close(known)
+
+    def _catch_up(self, stream: Stream, chunk: Chunk) -> None:
+        """Let a stream that takes part for the first time remember all chunks before this one."""
+        for index in range(chunk.index):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            past = self._plan.chunk(index)
+            x = self._source.restore(self._source.kept(past))
+            self._session.begin(Pass(chunk=past, step=0, sigma=0.0, clean=True))
+            self._entries.evaluate([stream], x, self._clean_options)
+            self._ledger.close({stream})
 
     def load_model(self, like: Tensor) -> None:
         """Bring the model back after another one was loaded to its device, as far as it fits there.
@@ -90,12 +146,21 @@ class Run:
         Args:
             like: latents of the rollout, `[B, C, t, H, W]`.
         """
-        model, options = self._guider.model_patcher, self._extra_args["model_options"]
+        model = self._guider.model_patcher
         samples, channels, _, *size = like.shape
         rows = samples * max(1, len(self._session.memories))
         chunk_bytes = model.model.memory_required([rows, channels, self._plan.chunk_frames, *size])
-        reserved_bytes = options["transformer_options"].get(RESERVED_BYTES, 0)
         comfy.model_management.load_models_gpu(
             [model, *self._guider.loaded_models],
-            memory_required=max(chunk_bytes, reserved_bytes - self._session.bytes),
+            memory_required=max(chunk_bytes, self._options.reserved_bytes - self._session.bytes),
+        )
+
+
+def _check_finite(chunk: Chunk, kept: Tensor, plan: Plan) -> None:
+    if not kept.isfinite().all():
+        raise RuntimeError(
+            f"Chunk {chunk.index + 1} of {plan.chunk_count} came out of the model as NaN or "
+            "infinite numbers, so the run stops and nothing of this chunk is kept. Use another "
+            "attention (remove nodes that replace it, or start ComfyUI without "
+            "--use-sage-attention), or compute in bf16 or fp32 instead of fp16, and queue again."
         )

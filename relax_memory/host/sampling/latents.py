@@ -8,8 +8,13 @@ from comfy.model_base import BaseModel
 from torch import Tensor
 
 from ...noise import chunk_noise
-from ...plan import Chunk
+from ...passes import Chunk
 from ...rollout import Source
+
+
+def frames_of(video: Tensor, chunk: Chunk) -> Tensor:
+    """The frames of a chunk in a video `[B, C, T, H, W]`, as far as it has them."""
+    return video[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
 
 
 class HostSource(Source, Protocol):
@@ -20,14 +25,20 @@ class HostSource(Source, Protocol):
 
 
 class HostNoise:
-    """Chunks cut from the host's full-length noise; re-noising follows `SamplerARVideo`."""
+    """Chunks cut from the host's full-length noise; re-noising follows `SamplerARVideo`.
 
-    def __init__(self, x: Tensor, seed: int) -> None:
+    Args:
+        x: the noised latents that the host gives, `[B, C, T, H, W]`.
+        video: what is kept of finished chunks, of the same shape.
+    """
+
+    def __init__(self, x: Tensor, seed: int, video: Tensor) -> None:
         self._x = x
         self._seed = seed
+        self._video = video
 
     def noise(self, chunk: Chunk, draw: int) -> Tensor:
-        frames = self._x[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
+        frames = frames_of(self._x, chunk)
         if draw == 0:
             return frames
         seed = self._seed + 1000 * chunk.index + draw - 1
@@ -35,8 +46,8 @@ class HostNoise:
         like = {"device": frames.device, "dtype": frames.dtype}
         return torch.randn(frames.shape, generator=generator, **like)
 
-    def given(self, chunk: Chunk) -> Tensor:
-        raise RuntimeError(f"Chunk {chunk.index} is given, but this sampler takes no prefix.")
+    def kept(self, chunk: Chunk) -> Tensor:
+        return frames_of(self._video, chunk)
 
     def keep(self, x0: Tensor) -> Tensor:
         return x0
@@ -49,17 +60,18 @@ class FrameNoise:
     """Noise by frame (`chunk_noise`); latents are kept as the host's LATENT, on its device.
 
     Args:
-        prefix: kept latents `[B, C, P, H, W]` the video continues from, or None.
+        video: kept latents `[B, C, T, H, W]` as far as they are finished, or None where no chunk is
+            asked for again.
         shape: `[B, C, n, H, W]` of a chunk.
     """
 
     def __init__(
-        self, model: BaseModel, *, seed: int, sigma: Tensor, prefix: Tensor | None, shape: tuple
+        self, model: BaseModel, *, seed: int, sigma: Tensor, video: Tensor | None, shape: tuple
     ) -> None:
         self._model = model
         self._seed = seed
         self._sigma = sigma
-        self._prefix = prefix
+        self._video = video
         self._shape = shape
 
     def noise(self, chunk: Chunk, draw: int) -> Tensor:
@@ -76,8 +88,8 @@ class FrameNoise:
         sampling = self._model.model_sampling
         return sampling.noise_scaling(self._sigma, noise, torch.zeros_like(noise))
 
-    def given(self, chunk: Chunk) -> Tensor:
-        return self._prefix[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
+    def kept(self, chunk: Chunk) -> Tensor:
+        return frames_of(self._video, chunk)
 
     def keep(self, x0: Tensor) -> Tensor:
         return self._model.process_latent_out(x0).to(

@@ -22,11 +22,17 @@ class Progress:
     """A sampling callback: counts chunks x steps, tells the time left, shows the running chunk."""
 
     def __init__(
-        self, model: ModelPatcher, plan: Plan, *, steps: int, picture: Picture | None = None
+        self,
+        model: ModelPatcher,
+        plan: Plan,
+        *,
+        steps: int,
+        finished_frames: int = 0,
+        picture: Picture | None = None,
     ) -> None:
         self._plan = plan
         self._steps = steps
-        self._first_chunk = plan.chunk_of(plan.prefix_frames)
+        self._first_chunk = plan.chunk_of(finished_frames)
         self._bar = comfy.utils.ProgressBar((plan.chunk_count - self._first_chunk) * steps)
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._picture = picture or (lambda: None)
@@ -54,7 +60,9 @@ class Progress:
         text = f"Chunk {self._first_chunk + chunk + 1} of {self._plan.chunk_count}, "
         text += f"step {step + 1} of {self._steps}"
         now = time.perf_counter()
-        if self._first is None:  # what came before was loading and remembering what is given
+        if (
+            self._first is None or done <= self._first[0]
+        ):  # what came before was loading and remembering what is given
             self._first = (done, now)
         else:
             first_done, first = self._first

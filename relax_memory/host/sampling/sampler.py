@@ -5,22 +5,28 @@
 finished chunks handed out one by one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...keepers import Finished, Keeper, keep_all
 from ...memory.storage import Storage
-from ...plan import Chunk, Plan
+from ...passes import Pass
+from ...plan import Plan
 from ...policies import Policy, RelaxedMemory
+from ...rollout import OnStep
+from ...schedule import Schedule
 from ..checks import check_conditioning, check_latent, check_sigmas
-from ..model.attention import check_supported, policy_of
-from ..room.reserve import STORAGE, ChunkedSampler, decide
-from .guided import OnStep, Run
-from .latents import FrameNoise, HostNoise
+from ..model.attention import check_supported
+from ..options import Options, options_in, options_of
+from ..room.reserve import ChunkedSampler, decide
+from .guided import GuidedRollout
+from .latents import FrameNoise, HostNoise, frames_of
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
+Finish = Callable[[Finished, GuidedRollout], None]
 PREVIEW_BYTES_ON_DEVICE = 2**26
 
 
@@ -59,17 +65,19 @@ class MemorySampler(ChunkedSampler):
         x = model_wrap.inner_model.model_sampling.noise_scaling(
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
-        policy = policy_of(model_wrap.model_patcher)
-        plan = self.plan(policy, x.shape[2])
-        if policy is None:  # a memory node would have decided before the model was loaded
-            options = extra_args["model_options"].setdefault("transformer_options", {})
-            options[STORAGE] = decide(model_wrap, plan, Storage(), x).storage
+        remembered = options_of(model_wrap.model_patcher)
+        plan = self.plan(remembered and remembered.policy, x.shape[2])
+        if remembered is None:  # a memory node would have decided before the model was loaded
+            storage = decide(model_wrap, plan, Storage(), x).storage
+            options = Options(policy=plan.policy, storage=storage)
+        else:
+            options = options_in(extra_args["model_options"]["transformer_options"])
         video = torch.zeros_like(x)
-        on_step = _report(callback, video, plan, steps=len(sigmas) - 1)
-        run = Run(model_wrap, extra_args, plan)
-        source = HostNoise(x, extra_args.get("seed") or 0)
-        for chunk, latents in run.chunks(sigmas, source, on_step):
-            _put(video, chunk, latents)
+        schedule = Schedule(sigmas=sigmas)
+        run = GuidedRollout(model_wrap, extra_args, plan, options, has_node=remembered is not None)
+        source = HostNoise(x, extra_args.get("seed") or 0, video)
+        for finished in run.chunks(schedule, source, _report(callback, video, plan, schedule)):
+            frames_of(video, finished.chunk).copy_(finished.latents)
         return video
 
 
@@ -79,22 +87,32 @@ class RolloutSampler(MemorySampler):
     The host sees one chunk `[B, C, n, H, W]`; what it returns for it has no meaning. Its callback
     gets the running chunk of the first sample, or with `whole_previews` that chunk in its place in
     a video of the full planned length, as animated previewers expect.
+
+    Args:
+        video: kept latents `[B, C, T, H, W]` of the whole video, finished up to `finished_frames`;
+            the keepers fill in the rest.
+        keepers: are given every chunk after these frames.
+        between: called after the keepers.
     """
 
     def __init__(
         self,
         plan: Plan,
         *,
-        prefix: Tensor | None,
-        on_chunk: Callable[[Chunk, Tensor, Run], None],
+        video: Tensor,
+        keepers: Sequence[Keeper],
+        finished_frames: int = 0,
+        between: Finish = lambda finished, run: None,
         whole_previews: bool = False,
         spared_bytes: int = 0,
     ) -> None:
         super().__init__(plan.chunk_frames)
         self.spared_bytes = spared_bytes
         self._plan = plan
-        self._prefix = prefix
-        self._on_chunk = on_chunk
+        self._video = video
+        self._keepers = keepers
+        self._finished_frames = finished_frames
+        self._between = between
         self._whole_previews = whole_previews
 
     def plan(self, policy: Policy | None, frames: int) -> Plan:
@@ -115,26 +133,38 @@ class RolloutSampler(MemorySampler):
             model_wrap.inner_model,
             seed=extra_args["seed"],
             sigma=sigmas[0],
-            prefix=self._prefix,
+            video=self._video,
             shape=tuple(noise.shape),
         )
-        on_step = self._previews(callback, source, noise, steps=len(sigmas) - 1)
-        run = Run(model_wrap, extra_args, self._plan)
-        for chunk, latents in run.chunks(sigmas, source, on_step):
-            self._on_chunk(chunk, latents, run)
+        schedule = Schedule(sigmas=sigmas)
+        run = GuidedRollout(
+            model_wrap,
+            extra_args,
+            self._plan,
+            options_in(extra_args["model_options"]["transformer_options"]),
+            has_node=True,
+            finished_frames=self._finished_frames,
+        )
+        on_step = self._previews(callback, source, noise, schedule)
+        for finished in run.chunks(schedule, source, on_step):
+            if finished.chunk.first_frame >= self._finished_frames:
+                keep_all(self._keepers, finished)
+                self._finished_frames += finished.chunk.length_frames
+                self._between(finished, run)
         return noise
 
     def _previews(
-        self, callback: Callback | None, source: FrameNoise, like: Tensor, *, steps: int
+        self, callback: Callback | None, source: FrameNoise, like: Tensor, schedule: Schedule
     ) -> OnStep:
+        first_frame = self._finished_frames
         if not self._whole_previews:
-            return _report(callback, None, self._plan, steps=steps)
+            return _report(callback, None, self._plan, schedule, first_frame)
         shape = (1, like.shape[1], self._plan.total_frames, *like.shape[3:])
         small = 4 * torch.Size(shape).numel() <= PREVIEW_BYTES_ON_DEVICE
-        video = torch.zeros(shape, device=like.device if small else "cpu")
-        if self._prefix is not None:
-            video[:, :, : self._prefix.shape[2]] = source.restore(self._prefix[:1])
-        return _report(callback, video, self._plan, steps=steps)
+        preview = torch.zeros(shape, device=like.device if small else "cpu")
+        if first_frame:
+            preview[:, :, :first_frame] = source.restore(self._video[:1, :, :first_frame])
+        return _report(callback, preview, self._plan, schedule, first_frame)
 
 
 def _check_input(
@@ -155,21 +185,27 @@ def _check_input(
     check_latent(noise)
 
 
-def _report(callback: Callback | None, video: Tensor | None, plan: Plan, *, steps: int) -> OnStep:
-    """Tell the host of each step, counted over all generated chunks; `video` shows what is done."""
-    first = plan.chunk_of(plan.prefix_frames)
-    total = (plan.chunk_count - first) * steps
+def _report(
+    callback: Callback | None,
+    preview: Tensor | None,
+    plan: Plan,
+    schedule: Schedule,
+    finished_frames: int = 0,
+) -> OnStep:
+    """Tell the host of each step, counted over all chunks that are made; `preview` shows them."""
+    steps = [
+        0 if chunk.given or chunk.first_frame < finished_frames else schedule.steps(chunk)
+        for chunk in plan
+    ]
+    total = sum(steps)
+    done = [sum(steps[:index]) for index in range(len(steps))]
 
-    def on_step(chunk: Chunk, step: int, x: Tensor, x0: Tensor) -> None:
+    def on_step(pass_: Pass, x: Tensor, x0: Tensor) -> None:
         if callback is not None:
-            if video is not None:
-                _put(video, chunk, x0[: len(video)])
-            shown = x0[:1] if video is None else video
-            callback((chunk.index - first) * steps + step, shown, x, total)
+            if preview is not None:
+                frames = frames_of(preview, pass_.chunk)
+                frames.copy_(x0[: len(preview), :, : frames.shape[2]])
+            shown = x0[:1] if preview is None else preview
+            callback(done[pass_.chunk.index] + pass_.step, shown, x, total)
 
     return on_step
-
-
-def _put(video: Tensor, chunk: Chunk, latents: Tensor) -> None:
-    frames = video[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
-    frames.copy_(latents[:, :, : frames.shape[2]])

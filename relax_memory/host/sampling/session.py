@@ -1,53 +1,80 @@
-"""The state of one sampling run: which chunk is in work, and the memory of each conditioning.
+"""The state of one sampling run: which pass is in work, and the memory of each stream.
 
-Made by the sampler, passed to attention in `transformer_options`, gone when the run ends.
+Made by the sampler, passed to attention in `transformer_options`, gone when the run ends. A stream
+is one entry of one conditioning, named by the run; the host's ids only say which rows are whose.
 """
 
 import torch
-from comfy.ldm.flux.math import apply_rope1
-from torch import Tensor
 
 from ...memory.recall import Memory
 from ...memory.storage import Storage
 from ...memory.transfer import Transfer
-from ...plan import Chunk, Plan
+from ...passes import Chunk, Pass
+from ...plan import Plan
 from ...trace import ChunkTrace
+from ..model.positions import TimeRope
+from .ledger import Ledger, Stream
 
-SESSION = "relax_forcing_session"
-CONDITIONINGS = {0: "positive", 1: "negative"}
+FIRST = ("positive", "negative")  # in a trace, whatever the host evaluates first
+
+
+class NoMemoryYet(Exception):
+    """A stream takes part for the first time, after chunks that it has not remembered."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(f"The {stream} conditioning remembers nothing yet.")
+        self.stream = stream
 
 
 class Session:
-    """Memories of one run by the host's conditioning id; rows of a call are grouped by that id."""
+    """Memories of one run by stream and scene, and the pass for which the model is called."""
 
-    def __init__(self, plan: Plan, storage: Storage, device: torch.device) -> None:
+    def __init__(self, plan: Plan, storage: Storage, device: torch.device, ledger: Ledger) -> None:
         self.plan = plan
         self.storage = storage
-        self.memories: dict[object, Memory] = {}
-        self._kinds: dict[object, int] = {}
-        self.chunk: Chunk = plan.chunk(0)
-        self.clean = False
+        self.ledger = ledger
+        self.memories: dict[tuple[Stream, int], Memory] = {}
+        self._others: dict[object, Stream] = {}
         self._transfer = Transfer(device) if storage.device == "cpu" else None
 
-    def begin(self, chunk: Chunk, *, clean: bool) -> None:
+    def begin(self, pass_: Pass) -> None:
         """Say what the next model calls are for; only a clean pass is remembered."""
-        self.chunk, self.clean = chunk, clean
+        self.pass_ = pass_
+        self.ledger.open(pass_)
 
-    def streams(self, rows: int, transformer_options: dict) -> list[tuple[object, slice]]:
-        """The conditionings of this call and their rows."""
+    def name(self, entry_id: object) -> Stream:
+        """The stream of an entry by the id that the host passes on.
+
+        Entries of the guider carry their stream as id. Another node's own prompt is "other".
+        """
+        if isinstance(entry_id, Stream):
+            return entry_id
+        return self._others.setdefault(entry_id, Stream("other", len(self._others)))
+
+    def streams(self, rows: int, transformer_options: dict) -> list[tuple[Stream, slice]]:
+        """The streams of this call and their rows."""
         ids = transformer_options.get("uuids") or [None]
-        kinds = transformer_options.get("cond_or_uncond") or [0]
         size = rows // len(ids)
-        for index, kind in zip(ids, kinds, strict=True):
-            self._kinds.setdefault(index, kind)
-        return [(index, slice(i * size, (i + 1) * size)) for i, index in enumerate(ids)]
+        return [(self.name(id_), slice(i * size, (i + 1) * size)) for i, id_ in enumerate(ids)]
+
+    @property
+    def known(self) -> set[Stream]:
+        """Streams that have a memory of the scene in work."""
+        return {stream for stream, scene in self.memories if scene == self.pass_.chunk.scene}
 
     def memory(
-        self, stream: object, *, rows: int, model: torch.nn.Module, transformer_options: dict
+        self, stream: Stream, *, rows: int, model: torch.nn.Module, transformer_options: dict
     ) -> Memory:
-        """The memory of a conditioning, made when it first takes part."""
-        if stream not in self.memories:
-            self.memories[stream] = Memory(
+        """The memory of a stream, made when it first takes part.
+
+        Raises:
+            NoMemoryYet: chunks were remembered before this stream took part.
+        """
+        key = stream, self.pass_.chunk.scene
+        if key not in self.memories:
+            if self.pass_.chunk.index:
+                raise NoMemoryYet(stream)
+            self.memories[key] = Memory(
                 self.plan,
                 layers=len(model.blocks),
                 rows=rows,
@@ -55,7 +82,7 @@ class Session:
                 dtype=self.storage.dtype,
                 transfer=self._transfer,
             )
-        return self.memories[stream]
+        return self.memories[key]
 
     def trace(self, chunk: Chunk, seconds: float) -> ChunkTrace:
         """What the rows read in `chunk`, before the chunk is remembered."""
@@ -72,51 +99,24 @@ class Session:
             seconds=seconds,
         )
 
-    def _ordered(self) -> list[tuple[object, Memory]]:
-        """Memories with the positive conditioning first, whatever the host evaluates first."""
-        return sorted(self.memories.items(), key=lambda item: self._kinds[item[0]])
-
     @property
     def rows(self) -> tuple[str, ...]:
         """A label for each row of the trace."""
         return tuple(
-            f"{CONDITIONINGS.get(self._kinds[stream], 'other')} {sample}"
+            f"{stream} {sample}"
             for stream, memory in self._ordered()
             for sample in range(len(memory.selection.history))
         )
 
+    def _ordered(self) -> list[tuple[Stream, Memory]]:
+        return sorted(
+            ((stream, memory) for (stream, _), memory in self.memories.items()),
+            key=lambda item: (
+                FIRST.index(item[0].conditioning) if item[0][0] in FIRST else len(FIRST)
+            ),
+        )
+
     @property
     def bytes(self) -> int:
-        """Bytes of keys and values held by all conditionings."""
+        """Bytes of keys and values held by all streams."""
         return sum(memory.bytes for memory in self.memories.values())
-
-
-class TimeRope:
-    """Rotates one frame's keys to a time with the model's own `rope_encode`.
-
-    Angles are made in float32 whatever the model's precision, so that distant times stay exact.
-    """
-
-    def __init__(self, model: torch.nn.Module, transformer_options: dict) -> None:
-        _, rows, columns = transformer_options["grid_sizes"]
-        _, patch_rows, patch_columns = model.patch_size
-        self._model = model
-        self._size = (rows * patch_rows, columns * patch_columns)
-        self._options = {"rope_options": transformer_options.get("rope_options")}
-        self._scale = (self._options["rope_options"] or {}).get("scale_t", 1.0)
-        self._angles: dict[int, Tensor] = {}
-
-    def rotate(self, keys: Tensor, time: int) -> Tensor:
-        """Keys of one frame `[B, tokens, heads, head_dim]`, rotated to `time`."""
-        if time not in self._angles:
-            if len(self._angles) > 64:
-                self._angles.clear()
-            self._angles[time] = self._model.rope_encode(
-                1,
-                *self._size,
-                t_start=time * self._scale,
-                device=keys.device,
-                dtype=torch.float32,
-                transformer_options=self._options,
-            )
-        return apply_rope1(keys, self._angles[time])

@@ -1,0 +1,74 @@
+"""The entries of all conditionings that take part in a run, whoever evaluates them.
+
+Every entry is evaluated through one function of the host, which can be wrapped. There the guider's
+entries get their stream as id, so that memory stays theirs when the words are exchanged; and what
+was evaluated can be evaluated once more in a clean pass, whatever the guidance of that moment.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import comfy.samplers
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from torch import Tensor
+
+from ..options import KEY
+from .ledger import Stream
+from .session import Session
+
+MOST_OTHERS = 16
+
+
+class Entries:
+    """Knows the conditionings of one run, while it is `watching` what is evaluated."""
+
+    def __init__(self, guider: comfy.samplers.CFGGuider, session: Session) -> None:
+        self._guider = guider
+        self._session = session
+        self._met: dict[Stream, tuple[int, dict]] = {}
+
+    @contextmanager
+    def watching(self, transformer_options: dict) -> Iterator[None]:
+        """Watch the evaluations that are made with these options."""
+        kind = WrappersMP.CALC_COND_BATCH
+        add_wrapper_with_key(kind, KEY, self._watch, transformer_options)
+        try:
+            yield
+        finally:
+            del transformer_options["wrappers"][kind][KEY]
+
+    def _watch(
+        self, executor: Callable, model: object, conds: list, *args: object, **kwargs: object
+    ) -> list[Tensor]:
+        for name, entries in self._guider.conds.items():
+            for index, entry in enumerate(entries):
+                entry["uuid"] = Stream(name, index)
+        for position, entries in enumerate(conds):
+            for entry in entries or ():
+                self._met[self._session.name(entry.get("uuid"))] = (position, entry)
+        if sum(stream.conditioning not in self._guider.conds for stream in self._met) > MOST_OTHERS:
+            raise RuntimeError(
+                "Another node makes a conditioning of its own anew in every step, and what a video "
+                "remembers of it cannot be found again: remove that node."
+            )
+        return executor(model, conds, *args, **kwargs)
+
+    def evaluate(self, streams: Iterable[Stream], x: Tensor, model_options: dict) -> None:
+        """Run these entries alone over the clean latents `x`, for what is remembered of it.
+
+        Raises:
+            RuntimeError: an entry that never came through the host's function.
+        """
+        conds: list[list[dict]] = []
+        for stream in streams:
+            if stream not in self._met:
+                raise RuntimeError(
+                    f"The {stream} conditioning is evaluated past the host's calc_cond_batch, so "
+                    "it cannot be remembered: remove the node that does that."
+                )
+            position, entry = self._met[stream]
+            conds += [[] for _ in range(position + 1 - len(conds))]
+            conds[position].append(entry)
+        if conds:
+            sigma = x.new_zeros(len(x))
+            comfy.samplers.calc_cond_batch(self._guider.inner_model, conds, x, sigma, model_options)
