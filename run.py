@@ -42,6 +42,7 @@ SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a
 FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
 NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pip's own words
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
+DEMO = "Relax Forcing demo - long video on any computer.json"
 TIERS = ("unit", "parity", "host")
 USAGE = """usage: python run.py COMMAND [arguments]
 
@@ -255,7 +256,7 @@ def demo(arguments):
     install_pack()
     print("Starting ComfyUI.")
     with running_host(python, host, arguments) as url:
-        client = [python, str(ROOT / "lab/play.py"), url, str(ROOT / "workflows/api/demo.json")]
+        client = [python, str(ROOT / "lab/play.py"), url, str(ROOT / "workflows/api" / DEMO)]
         status = subprocess.call(client + [str(DATA / "output")])
     if status == 1:
         print("All that ComfyUI said is in {}".format(DATA / "demo.log"))

@@ -14,7 +14,8 @@ from PIL import Image
 
 API = sorted(ROOT.glob("workflows/api/*.json"))
 CHUNKS, STEPS = 5, 4  # the choice of history begins with the third chunk
-GIVEN = {"image_to_video": 1, "extend_a_video": 6}  # latent frames that are not sampled
+GIVEN = {"image to video": 1, "extend a video": 6}  # latent frames that are not sampled
+TEXT_TO_VIDEO = ROOT / "workflows/api/Relax Forcing text to long video - self forcing 60 s.json"
 SAMPLERS = ("RelaxForcingSampler", "SamplerCustomAdvanced", "RelaxForcingStream")
 VIDEOS = ("RelaxForcingDecode", "RelaxForcingStream", "SaveVideo")
 
@@ -42,7 +43,7 @@ def video_length(given_frames: int) -> int:
 
 def cancelled_rollout(server: live.Server) -> tuple[str, int]:
     """The name of a saved rollout that was cancelled after a while, and its latent frames."""
-    path = ROOT / "workflows/api/text_to_video_stream.json"
+    path = ROOT / "workflows/api/Relax Forcing long video stream - self forcing.json"
     assert server.run(workflow(path, length=957), interrupt=True).ending == "interrupted"
     (rollout,) = server.saved_rollouts()
     chunks = int(re.fullmatch(r".+  48x32  (\d+) of 80 chunks", rollout)[1])
@@ -70,8 +71,9 @@ def video_frames(server: live.Server, job: live.Job) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
 def test_a_workflow_runs_and_leaves_its_files(server, path):
-    given, rollout = GIVEN.get(path.stem, 0), ""
-    if path.stem == "resume":
+    given = sum(frames for name, frames in GIVEN.items() if name in path.stem)
+    rollout = ""
+    if " resume " in path.stem:
         rollout, given = cancelled_rollout(server)
     length = video_length(given)
     job = server.run(workflow(path, length, rollout))
@@ -102,7 +104,7 @@ def test_a_workflow_runs_and_leaves_its_files(server, path):
 
 
 def test_an_interrupt_ends_the_job_and_not_the_server(server):
-    path = ROOT / "workflows/api/text_to_video_60s.json"
+    path = TEXT_TO_VIDEO
     job = server.run(workflow(path, length=957), interrupt=True)
     assert job.ending == "interrupted"
     (steps,) = job.of("RelaxForcingSampler", "progress")
@@ -112,7 +114,7 @@ def test_an_interrupt_ends_the_job_and_not_the_server(server):
 
 
 def test_wrong_input_is_told_in_the_browser(server):
-    asked = workflow(ROOT / "workflows/api/text_to_video_60s.json", length=9)
+    asked = workflow(TEXT_TO_VIDEO, length=9)
     (memory,) = (n for n in asked.values() if n["class_type"] == "RelaxForcingMemory")
     memory["inputs"]["history_candidates"] = 0
     job = server.run(asked)

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = live.SIZE["width"], live.SIZE["height"]
 
 
 def stream(**inputs) -> dict:
-    path = ROOT / "workflows/api/text_to_video_stream.json"
+    path = ROOT / "workflows/api/Relax Forcing long video stream - self forcing.json"
     workflow = live.small(json.loads(path.read_text("utf-8")), length=12 * CHUNKS - 3)
     (node,) = (n for n in workflow.values() if n["class_type"] == "RelaxForcingStream")
     node["inputs"] |= inputs

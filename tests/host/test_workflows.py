@@ -199,3 +199,16 @@ def user_files(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     return tmp_path
+
+
+@ui_workflows
+def test_the_name_is_found_by_the_words_that_users_type(path):
+    """The template browser searches in names alone, and shows them as titles."""
+    assert path.stem.startswith("Relax Forcing ")
+    assert "long video" in path.stem
+
+
+def test_each_way_to_a_video_is_found_by_its_name():
+    names = [path.stem for path in UI]
+    for words in ("text to long video", "image to video", "self forcing", "resume", "demo"):
+        assert any(words in name for name in names), words
