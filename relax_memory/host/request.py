@@ -3,11 +3,17 @@
 import math
 from dataclasses import dataclass
 
+import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .checks import LATENT_CHANNELS, check_conditioning, check_sigmas, check_size
+from .gates.conditioning import check_conditioning
+from .gates.latent import LATENT_CHANNELS, check_not_empty, check_size, prefix_of
+from .gates.model import check_model
+from .gates.sigmas import check_sigmas, first_level
+from .gates.start_image import start_image, without_start_image
+from .gates.words import say
 from .model.attention import check_supported
 
 
@@ -51,13 +57,15 @@ class Request:
             )
         network = self.model.get_model_object("diffusion_model")
         check_supported(network)
+        notes = check_model(self.model)
         for name in ("positive", "negative"):
-            conditioning = getattr(self, name)
-            if conditioning is not None:
-                check_conditioning(name, conditioning, text_dim=network.text_dim)
+            entries = getattr(self, name)
+            if entries is not None:
+                sizes = {"text_dim": network.text_dim, "samples": self.batch_size}
+                notes += check_conditioning(name, entries, **sizes)
         self._check_prefix()
-        if self.sigmas is not None:
-            check_sigmas(self.sigmas)
+        self._check_sigmas()
+        say(notes)
 
     @property
     def latent_frames(self) -> int:
@@ -77,6 +85,14 @@ class Request:
     @property
     def prefix_frames(self) -> int:
         return 0 if self.prefix is None else self.prefix.shape[2]
+
+    def _check_sigmas(self) -> None:
+        sampling = self.model.get_model_object("model_sampling")
+        sigmas, name = self.sigmas, "sigmas"
+        if sigmas is None:
+            sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", self.steps)
+            name = f"the model's own sigmas for {self.steps} steps"
+        check_sigmas(sigmas, first=first_level(sampling), name=name)
 
     def _check_prefix(self) -> None:
         if self.prefix is None:
@@ -100,3 +116,43 @@ class Request:
                 f"length is {self.length} video frames, which the prefix alone fills with "
                 f"{4 * self.prefix_frames - 3}: length counts the prefix too, so raise it."
             )
+        check_not_empty(self.prefix)
+
+
+def make_request(
+    *,
+    model: ModelPatcher,
+    positive: list,
+    negative: list | None = None,
+    prefix: dict | None = None,
+    **settings: object,
+) -> Request:
+    """The request of a node, from its inputs: `prefix` is a LATENT, and a start image becomes one.
+
+    Raises:
+        ValueError: as `Request`; a start image and a prefix, or a start image that cannot be one.
+    """
+    samples, notes = (None, []) if prefix is None else prefix_of(prefix)
+    picture = start_image(model, {"positive": positive, "negative": negative})
+    if picture is not None:
+        source, frames = picture
+        if samples is not None:
+            raise ValueError(
+                f"{source} carries a start image and prefix is connected too, but a video has one "
+                "beginning: remove the start image or the prefix."
+            )
+        size = [8 * side for side in reversed(frames.shape[-2:])]
+        if size != [settings["width"], settings["height"]]:
+            raise ValueError(
+                f"{source} carries a start image of {size[0]}x{size[1]}, but the video is "
+                f"{settings['width']}x{settings['height']}: set the same size in both nodes."
+            )
+        samples = frames
+    say(notes)
+    return Request(
+        model=model,
+        positive=without_start_image(positive),
+        negative=without_start_image(negative),
+        prefix=samples,
+        **settings,
+    )

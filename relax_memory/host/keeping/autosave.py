@@ -20,9 +20,9 @@ from ...plan import Plan
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk, chunk_keys
 from ...saved.rollout import Description, SavedRollout
-from ..checks import skips_negative
 from ..film.output import name_in_output, path_in_output
-from ..notice import note, tell
+from ..gates.conditioning import skips_negative
+from ..notice import tell
 from ..options import options_of
 from ..request import Request
 from .fingerprint import fingerprint, model_fingerprints
@@ -121,9 +121,7 @@ def autosave(
             if saved_chunks >= len(keys):
                 clean_up(folder)
             else:
-                ending = _ending(saved_chunks, len(keys), _begun(growing))
-                logger.info("%s.", ending)
-                note(ending)
+                _show(_ending(saved_chunks, len(keys), _begun(growing)))
 
 
 def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:

@@ -8,7 +8,7 @@ from ...picture.timeline import draw_plan
 from ...picture.words import TierCost, describe_plan
 from ...plan import Plan
 from ...policies import RelaxedMemory
-from ..checks import check_size
+from ..gates.latent import check_size
 from ..model.attention import check_supported
 from ..options import Options, options_of
 from .budget import Budget, make_budget

@@ -17,7 +17,8 @@ from torch import Tensor
 from ...memory.storage import Storage
 from ...plan import Plan
 from ...policies import Policy
-from ..checks import check_latent, skips_negative
+from ..gates.conditioning import skips_negative
+from ..gates.latent import check_latent
 from ..options import KEY
 from .budget import Budget, check_budget, make_budget
 

@@ -18,14 +18,15 @@ from ...plan import Plan
 from ...policies import RelaxedMemory
 from ...trace import Trace, joined
 from ..film.live import LiveVideo
+from ..gates.latent import LATENT_CHANNELS
 from ..keeping.autosave import Autosave, autosave
 from ..model.attention import with_memory
 from ..notice import tell
 from ..options import options_of
-from ..request import LATENT_CHANNELS, Request
+from ..request import Request
 from .guided import GuidedRollout
 from .latents import frames_of
-from .progress import Progress
+from .progress import Progress, as_preview
 from .sampler import RolloutSampler
 
 
@@ -37,8 +38,8 @@ def generate(
     Args:
         watching: keepers that are given every chunk last, as soon as it is finished and saved;
             chunks saved by an earlier run are given to them first.
-        live: files that grow with the video and are shown instead of previews. A chunk is written
-            there before it is saved, so what is saved can be seen.
+        live: files that grow with the video. A chunk is written there before it is saved, so what
+            is saved can be seen.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
@@ -123,7 +124,7 @@ def _replay(saved: Autosave, plan: Plan, keepers: Sequence[Keeper], live: LiveVi
         )
         keep_all(keepers, finished)
         if live:
-            bar.update_absolute(done)
+            bar.update_absolute(done, preview=as_preview(live.picture()))
 
 
 def _sample(
@@ -141,7 +142,7 @@ def _sample(
         plan,
         steps=len(sigmas) - 1,
         finished_frames=max(video.finished_frames, request.prefix_frames),
-        pictures=live is None,
+        picture=live.picture if live else None,
     )
 
     def between(finished: Finished, run: GuidedRollout) -> None:

@@ -18,8 +18,7 @@ from ...plan import Plan
 from ...policies import Policy, RelaxedMemory
 from ...rollout import OnStep
 from ...schedule import Schedule
-from ..checks import check_conditioning, check_latent, check_sigmas
-from ..model.attention import check_supported
+from ..gates.guider import check_run
 from ..options import Options, options_in, options_of
 from ..room.reserve import ChunkedSampler, decide
 from .guided import GuidedRollout
@@ -61,7 +60,7 @@ class MemorySampler(ChunkedSampler):
         Raises:
             ValueError: input that cannot be sampled, by name, with its value and what is needed.
         """
-        _check_input(model_wrap, sigmas, noise, denoise_mask)
+        check_run(model_wrap, sigmas, noise, latent_image, denoise_mask)
         x = model_wrap.inner_model.model_sampling.noise_scaling(
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
@@ -165,24 +164,6 @@ class RolloutSampler(MemorySampler):
         if first_frame:
             preview[:, :, :first_frame] = source.restore(self._video[:1, :, :first_frame])
         return _report(callback, preview, self._plan, schedule, first_frame)
-
-
-def _check_input(
-    guider: comfy.samplers.CFGGuider, sigmas: Tensor, noise: Tensor, mask: Tensor | None
-) -> None:
-    """Raise ValueError for what our own nodes refuse before the host is asked to sample."""
-    network = guider.model_patcher.get_model_object("diffusion_model")
-    check_supported(network)
-    for name, conds in guider.conds.items():
-        entries = ((cond.get("cross_attn"), cond) for cond in conds)
-        check_conditioning(name, entries, text_dim=network.text_dim)
-    check_sigmas(sigmas)
-    if mask is not None:
-        raise ValueError(
-            "latent_image has a noise mask, which chunked sampling cannot follow: use a latent "
-            "without one."
-        )
-    check_latent(noise)
 
 
 def _report(

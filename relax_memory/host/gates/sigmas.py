@@ -1,0 +1,45 @@
+"""What a noise schedule may be: levels of a flow, from pure noise to none."""
+
+import torch
+from torch import Tensor
+
+HIGHEST = 1.0
+ROUNDING = 1e-3
+
+
+def check_sigmas(sigmas: Tensor, *, first: float | None, name: str = "sigmas") -> None:
+    """Raise ValueError unless these are noise levels of a flow that descend and end in 0.
+
+    Args:
+        first: the model's first level where there is no video to start from; None: any will do.
+    """
+    if sigmas.ndim != 1:
+        raise ValueError(
+            f"{name} has shape {list(sigmas.shape)}, but one row of noise levels is needed: "
+            "connect a scheduler."
+        )
+    levels = sigmas.tolist()
+    shown = [round(level, 4) for level in levels]
+    if any(level > HIGHEST + ROUNDING for level in levels):
+        raise ValueError(
+            f"{name} are {shown}, but this model's noise levels lie between 1 and 0: use Basic "
+            "Scheduler with this model instead of one for other models, or divide timesteps by "
+            "1000."
+        )
+    descends = all(a > b for a, b in zip(levels, levels[1:], strict=False))
+    if len(levels) < 2 or not descends or levels[-1] != 0:
+        raise ValueError(
+            f"{name} are {shown}, but they must descend and "
+            "end in 0, as 1.0, 0.9375, 0.8333, 0.625, 0 does."
+        )
+    if first is not None and levels[0] < first - ROUNDING:
+        raise ValueError(
+            f"{name} begin at {levels[0]:.4g}, but this model begins at {first:.4g} and there is "
+            "no video to start from, only noise: set denoise to 1.0 and use a scheduler that "
+            "begins at the top, such as simple."
+        )
+
+
+def first_level(model_sampling: object) -> float:
+    """The noise level of pure noise."""
+    return float(torch.as_tensor(model_sampling.sigma_max))
