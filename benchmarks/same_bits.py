@@ -7,6 +7,7 @@ digests are not kept, since they differ between processors. Last line: JSON.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,7 @@ def run(tree: Path, target: Path) -> dict[str, list[torch.Tensor]]:
 
 
 def main() -> None:
+    os.environ.setdefault("COMFYUI_PATH", str(ROOT / ".comfyui"))  # one host for both
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("other", nargs="?", type=Path, help="folder of another version")
     parser.add_argument("--dump", type=Path, help=argparse.SUPPRESS)
