@@ -1,4 +1,4 @@
-"""The method of DESIGN 2 written out once more: literal, slow, in float64, for one sample.
+"""Section 2 of `docs/design.md` written out once more: literal, slow, in float64, for one sample.
 
 Everything is stored un-rotated and rotated in every call, at absolute positions in the paper's
 words; the reservoir is a list from which frames are removed; nothing is planned ahead. It shares no
@@ -66,7 +66,7 @@ def from_model(latents: torch.Tensor) -> torch.Tensor:
 
 
 def noise(seed: int, sample: int, first_frame: int, draw: int, shape) -> torch.Tensor:
-    """The noise of DESIGN 5 for a chunk; draw 0 starts it, draw i follows step i."""
+    """The noise of section 5 of the design for a chunk; draw 0 starts it, draw i follows step i."""
     sequence = numpy.random.SeedSequence([seed, sample, first_frame, draw])
     state = int(sequence.generate_state(1, numpy.uint64)[0] >> 1)
     return torch.randn(shape, generator=torch.Generator().manual_seed(state)).double()
