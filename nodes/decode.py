@@ -1,11 +1,11 @@
 """The node that turns latents into a video file."""
 
-from comfy.utils import ProgressBar
 from comfy_api.latest import InputImpl, io, ui
 
-from ..relax_memory.film.background import write_video
-from ..relax_memory.host.film.decode import check_decodable, decode_video
+from ..relax_memory.host.film.decode import check_decodable
 from ..relax_memory.host.film.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.film.whole import video_seconds, write_videos
+from ..relax_memory.host.notice import speaking, tell_made
 from .memory import CATEGORY
 
 FPS = io.Float.Input(
@@ -57,22 +57,24 @@ class RelaxForcingDecode(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, samples, vae, fps, filename_prefix) -> io.NodeOutput:
         latents = samples["samples"]
         check_decodable(vae, latents)
         batch, _, frames, height, width = latents.shape
         scale = vae.spacial_compression_decode()
-        progress = ProgressBar(batch * frames)
-        files = []
-        for sample in latents.split(1):
-            writer = open_video(
+
+        def open_writer():
+            return open_video(
                 filename_prefix,
                 fps=fps,
                 width=width * scale,
                 height=height * scale,
                 metadata=workflow_metadata(cls.hidden),
             )
-            files.append(write_video(decode_video(vae, sample, progress), writer))
+
+        files = write_videos(vae, latents, open_writer, fps=fps)
+        tell_made(video_seconds(frames, fps), videos=batch)
         return io.NodeOutput(
             [InputImpl.VideoFromFile(str(file)) for file in files],
             ui=ui.PreviewVideo([saved_result(file) for file in files]),

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..demo.bundle import MODEL, SHIFT, load_clip, load_vae
 from ..relax_memory.host.loading.checkpoint import load_checkpoint
+from ..relax_memory.host.notice import speaking
 from .memory import CATEGORY
 
 
@@ -36,5 +37,6 @@ class RelaxForcingDemoModels(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls) -> io.NodeOutput:
         return io.NodeOutput(load_checkpoint(str(MODEL), shift=SHIFT), load_clip(), load_vae())

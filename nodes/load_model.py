@@ -9,6 +9,7 @@ from ..relax_memory.host.loading.checkpoint import (
     model_path,
 )
 from ..relax_memory.host.loading.weights import CHECKPOINT_KEYS
+from ..relax_memory.host.notice import speaking
 
 
 class RelaxForcingLoadModel(io.ComfyNode):
@@ -67,6 +68,7 @@ class RelaxForcingLoadModel(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, model_name, weight_dtype, checkpoint_key, shift) -> io.NodeOutput:
         return io.NodeOutput(
             load_checkpoint(

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..relax_memory.host.model.attention import with_memory
+from ..relax_memory.host.notice import speaking
 from ..relax_memory.memory.storage import Storage
 from ..relax_memory.policies import RelaxedMemory, WindowMemory
 
@@ -113,6 +114,7 @@ class RelaxForcingMemory(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, model, reservoir_device, reservoir_dtype, **settings) -> io.NodeOutput:
         storage = Storage(device=reservoir_device, dtype=reservoir_dtype)
         return io.NodeOutput(with_memory(model, RelaxedMemory(**settings), storage))
@@ -160,5 +162,6 @@ class RelaxForcingWindowMemory(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, model, **settings) -> io.NodeOutput:
         return io.NodeOutput(with_memory(model, WindowMemory(**settings)))

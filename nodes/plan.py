@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..relax_memory.host.notice import tell
+from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.room.forecast import forecast
 from .memory import CATEGORY
 from .sampler import FRAMES_PER_CHUNK
@@ -63,6 +63,7 @@ class RelaxForcingPlan(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, model, **settings) -> io.NodeOutput:
         text, picture = forecast(model, **settings)
         tell(text)

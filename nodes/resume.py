@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..relax_memory.host.keeping.autosave import archive_folder
+from ..relax_memory.host.notice import speaking
 from ..relax_memory.saved.archive import find_rollout, saved_rollouts
 from .memory import CATEGORY
 
@@ -51,5 +52,6 @@ class RelaxForcingResume(io.ComfyNode):
         return [path.name for path in find_rollout(archive_folder(), rollout).files]
 
     @classmethod
+    @speaking
     def execute(cls, rollout) -> io.NodeOutput:
         return io.NodeOutput({"samples": find_rollout(archive_folder(), rollout).latents()})

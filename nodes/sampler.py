@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..relax_memory.host.film.whole import video_seconds
+from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.sampling.sampler import MemorySampler
@@ -135,8 +137,12 @@ class RelaxForcingSampler(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, prefix=None, **inputs) -> io.NodeOutput:
-        latents, trace = generate(make_request(prefix=prefix, **inputs))
+        request = make_request(prefix=prefix, **inputs)
+        latents, trace = generate(request)
+        seconds = video_seconds(request.latent_frames, request.fps)
+        tell_made(seconds, videos=request.batch_size)
         return io.NodeOutput({"samples": latents}, trace)
 
 
@@ -161,5 +167,6 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, frames_per_chunk) -> io.NodeOutput:
         return io.NodeOutput(MemorySampler(frames_per_chunk))

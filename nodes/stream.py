@@ -4,6 +4,8 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..relax_memory.host.film.live import live_video
 from ..relax_memory.host.film.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.film.whole import video_seconds
+from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.generate import generate
 from .decode import FILENAME_PREFIX, FPS
@@ -43,6 +45,7 @@ class RelaxForcingStream(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, vae, filename_prefix, prefix=None, **inputs) -> io.NodeOutput:
         request = make_request(prefix=prefix, **inputs)
         metadata = workflow_metadata(cls.hidden)
@@ -55,6 +58,8 @@ class RelaxForcingStream(io.ComfyNode):
         with live_video(vae, request, open_writer) as live:
             latents, trace = generate(request, live=live)
             files = live.finish()
+        seconds = video_seconds(request.latent_frames, request.fps)
+        tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             [InputImpl.VideoFromFile(str(file)) for file in files],
             {"samples": latents},

@@ -3,6 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
+from ..relax_memory.host.notice import speaking
 from ..relax_memory.picture.timeline import draw_timeline
 from .memory import CATEGORY
 
@@ -34,6 +35,7 @@ class RelaxForcingTimeline(io.ComfyNode):
         )
 
     @classmethod
+    @speaking
     def execute(cls, trace) -> io.NodeOutput:
         image = torch.from_numpy(draw_timeline(trace)).float().div(255)[None]
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -71,6 +71,7 @@ class Job:
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # node: value, max
     texts: dict[str, list[str]] = field(default_factory=dict)
     previews: list[bytes] = field(default_factory=list)  # of all nodes
+    shown: dict[str, list[dict]] = field(default_factory=dict)  # outputs as they came, node by node
     outputs: dict[str, dict] = field(default_factory=dict)
 
     @property
@@ -79,7 +80,7 @@ class Job:
         return sum(", step " in text for texts in self.texts.values() for text in texts)
 
     def of(self, class_type: str, kind: str) -> list:
-        """Progress, texts or outputs of every node of a class, in the order of the workflow."""
+        """Progress, texts, outputs or `shown` of every node of a class, in workflow order."""
         found = getattr(self, kind)
         nodes = self.workflow.items()
         return [found.get(key) for key, node in nodes if node["class_type"] == class_type]
@@ -181,6 +182,8 @@ def note_event(job: Job, event: dict) -> bool:
     kind, data = event["type"], event["data"]
     if kind == "progress":
         job.progress.setdefault(data["node"], []).append((data["value"], data["max"]))
+    if kind == "executed":
+        job.shown.setdefault(data["node"], []).append(data["output"])
     if kind in ("execution_success", "execution_error", "execution_interrupted"):
         job.ending = data.get("exception_message") or kind.removeprefix("execution_")
     return kind == "executing" and data["node"] is None and bool(job.ending)

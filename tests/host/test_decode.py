@@ -12,6 +12,7 @@ import comfy.sd
 import execution
 import folder_paths
 import pytest
+import seen
 import tiny
 import tiny_vae
 import torch
@@ -260,6 +261,37 @@ def test_an_interrupt_passes_and_leaves_a_video_of_what_was_decoded(output):
         partial.name,
         "test_00003_.mp4",
     ]
+
+
+def test_the_node_tells_the_time_left_and_shows_the_growing_video(output):
+    with seen.node() as browser:
+        decode(tiny_vae.latents(50))
+    first, second, *_, before_last, last = browser.texts
+    assert first == "0 of 12 s decoded"
+    assert second.startswith("1 of 12 s decoded, ") and second.endswith(" s left")
+    assert before_last == "12 of 12 s decoded, 0 s left"
+    assert last.startswith("12 s of video in ")
+    assert {name for names in browser.videos for name in names} == {"video/test_00001_.partial.mp4"}
+
+
+def test_a_stop_says_where_the_pictures_lie_and_shows_them(output):
+    vae, latents, calls = tiny_vae.vae(), tiny_vae.latents(21, batch=2), itertools.count(1)
+
+    def interrupt(*_):
+        if next(calls) == 18:
+            model_management.interrupt_current_processing()
+
+    handle = vae.first_stage_model.decoder.conv1.register_forward_hook(interrupt)
+    try:
+        with seen.node() as browser, pytest.raises(model_management.InterruptProcessingException):
+            decode(latents, vae)
+    finally:
+        handle.remove()
+        model_management.interrupt_current_processing(False)
+    left = ["video/test_00001_.mp4", "video/test_00002_.partial.mp4"]
+    assert browser.texts[-1] == f"The video so far: {', '.join(left)}"
+    assert browser.videos[-1] == left
+    assert all((output / name).is_file() for name in left)
 
 
 def test_memory_for_pictures_does_not_grow_with_the_video():

@@ -236,7 +236,7 @@ def test_a_stopped_stream_says_what_there_is_and_the_next_shows_it_again(output,
         lambda value, total, preview, **_: shown.append((value, total, preview is not None)),
     )
     stream(length=FOUR_CHUNKS)
-    assert shown == [(1, 2, True), (2, 2, True), *((step, 4, True) for step in range(1, 5))]
+    assert shown == [(1, 2, False), (2, 2, False), *((step, 4, False) for step in range(1, 5))]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"], ids=["in turn", "beside"])

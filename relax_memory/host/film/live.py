@@ -8,7 +8,6 @@ On one device, VAE and model take turns: `displaces_model` tells when the model 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,20 +15,16 @@ from pathlib import Path
 import comfy.sd
 import torch
 from comfy import model_management
-from PIL import Image
 from torch import Tensor
 
 from ...film.background import BackgroundWriter, to_bytes
 from ...film.mp4 import VideoWriter
 from ..request import Request
 from .decode import VideoDecoder
+from .growing import Growing
 from .output import remove_superseded
 
 logger = logging.getLogger(__name__)
-
-PREVIEW_SECONDS = 4
-PREVIEW_PIXELS = 256
-
 
 OpenWriter = Callable[[int, int], VideoWriter]
 
@@ -86,12 +81,12 @@ class LiveVideo:
         self.supersedes: list[Path] = []
         if beside is None:
             beside = vae.device != request.model.load_device
-        files = (_FilesBeside if beside else _Files)(writers, self._decoder, request.fps)
+        self._growing = Growing()
+        files = (_FilesBeside if beside else _Files)(writers, self._decoder, self._growing)
         self._files = BackgroundWriter(files, depth=1) if beside else files
         self.displaces_model = not beside
         self.spared_bytes = 0 if beside else self._decoder.device_bytes
         self._loaded = False
-        self.picture = files.picture
 
     def append(self, latents: Tensor) -> None:
         """Decode the next latents `[B, C, t, h, w]`, which must not change until the end."""
@@ -108,32 +103,24 @@ class LiveVideo:
 
     def abandon(self) -> list[Path]:
         """Stop here; the finished chunks stay as playable files."""
-        return self._files.abandon()
+        left = self._files.abandon()
+        self._growing.stopped(left)
+        return left
 
 
 class _Files:
     """Decodes into the files of all samples; has the interface of a writer, but for latents."""
 
-    def __init__(self, writers: list[VideoWriter], decoder: VideoDecoder, fps: float) -> None:
+    def __init__(self, writers: list[VideoWriter], decoder: VideoDecoder, growing: Growing) -> None:
         self._writers = writers
         self._decoder = decoder
-        self._every_frames = max(1, round(fps))
-        self._newest: deque[Tensor] = deque(maxlen=PREVIEW_SECONDS)
+        self._growing = growing
 
     def append(self, latents: Tensor) -> None:
         images = torch.cat([to_bytes(group) for group in self._decoder.push(latents)], dim=1)
-        first = self._writers[0].frames
         for writer, video in zip(self._writers, images, strict=True):
             writer.append(video)
-        self._newest.extend(images[0, -first % self._every_frames :: self._every_frames])
-
-    def picture(self) -> Image.Image | None:
-        """The newest seconds of the first video side by side, one picture a second."""
-        if not self._newest:
-            return None
-        strip = Image.fromarray(torch.cat(list(self._newest), dim=1).numpy())
-        strip.thumbnail((PREVIEW_PIXELS * len(self._newest), PREVIEW_PIXELS))
-        return strip
+        self._growing.grown(writer.partial for writer in self._writers)
 
     def finish(self) -> list[Path]:
         return [writer.finish() for writer in self._writers]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from ..notice import tell
+from ..notice import note
 
 logger = logging.getLogger(__name__)
 
@@ -18,4 +18,4 @@ def say(notes: Iterable[str]) -> None:
     text = " ".join(notes)
     if text:
         logger.warning(text)
-        tell(text)
+        note(text)

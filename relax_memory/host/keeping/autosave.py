@@ -22,7 +22,7 @@ from ...saved.chunk import SavedChunk, chunk_keys
 from ...saved.rollout import Description, SavedRollout
 from ..film.output import name_in_output, path_in_output
 from ..gates.conditioning import skips_negative
-from ..notice import tell
+from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
 from .fingerprint import fingerprint, model_fingerprints
@@ -121,7 +121,9 @@ def autosave(
             if saved_chunks >= len(keys):
                 clean_up(folder)
             else:
-                _show(_ending(saved_chunks, len(keys), _begun(growing)))
+                ending = _ending(saved_chunks, len(keys), _begun(growing))
+                logger.info("%s.", ending)
+                note(ending)
 
 
 def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:

@@ -26,7 +26,7 @@ from ..options import options_of
 from ..request import Request
 from .guided import GuidedRollout
 from .latents import frames_of
-from .progress import Progress, as_preview
+from .progress import Progress
 from .sampler import RolloutSampler
 
 
@@ -38,8 +38,8 @@ def generate(
     Args:
         watching: keepers that are given every chunk last, as soon as it is finished and saved;
             chunks saved by an earlier run are given to them first.
-        live: files that grow with the video. A chunk is written there before it is saved, so what
-            is saved can be seen.
+        live: files that grow with the video and are shown instead of previews. A chunk is written
+            there before it is saved, so what is saved can be seen.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
@@ -124,7 +124,7 @@ def _replay(saved: Autosave, plan: Plan, keepers: Sequence[Keeper], live: LiveVi
         )
         keep_all(keepers, finished)
         if live:
-            bar.update_absolute(done, preview=as_preview(live.picture()))
+            bar.update_absolute(done)
 
 
 def _sample(
@@ -142,7 +142,7 @@ def _sample(
         plan,
         steps=len(sigmas) - 1,
         finished_frames=max(video.finished_frames, request.prefix_frames),
-        picture=live.picture if live else None,
+        pictures=live is None,
     )
 
     def between(finished: Finished, run: GuidedRollout) -> None:
