@@ -21,6 +21,8 @@ import tiny
 import tiny_vae
 import torch
 
+from relax_memory.film.mp4 import ONE_THREAD
+
 tiny.pack()  # before processes are forked, so that they have it
 
 CHUNKS = 12
@@ -114,7 +116,7 @@ def pictures(file: Path | io.BytesIO) -> numpy.ndarray:
     """All frames of a video, `[F, H, W, 3]`; more threads would round now and then differently."""
     with av.open(str(file) if isinstance(file, Path) else file) as container:
         return numpy.stack(
-            [f.to_ndarray(format="rgb24", threads=1) for f in container.decode(video=0)]
+            [f.to_ndarray(format="rgb24", **ONE_THREAD) for f in container.decode(video=0)]
         )
 
 

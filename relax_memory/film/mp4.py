@@ -8,8 +8,7 @@ threads and no audio.
 import io
 import json
 import logging
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,9 @@ from pathlib import Path
 import av
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
+
+from ..disk import advice, hold, patiently, replace, sync, unlink
+from .fragments import PARTIAL, TAGS, close, put_together, whole_name
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,6 @@ ENCODER = {"crf": "18", "bf": "0", "mbtree": "0"}
 # BT.601 is what everything reads that ignores the tag, the host's own video nodes among it.
 BT601, BT709, LIMITED = 6, 1, 1
 FRAGMENT = "frag_custom+empty_moov+default_base_moof+frag_discont+skip_trailer"
-TAGS = "use_metadata_tags"
-PARTIAL = ".partial.mp4"
 
 
 class VideoWriter:
@@ -64,10 +64,12 @@ class VideoWriter:
         self._metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
         self._fragments = 0
         self._finished = False
+        self._refused = False
         self.frames = 0
         self.path = path
         self.partial = path.with_suffix(PARTIAL)
-        self._file = open(self.partial, "xb", buffering=0)  # noqa: SIM115  (closed by every ending)
+        self._file = patiently(open, self.partial, "xb", buffering=0)  # closed by every ending
+        hold(self._file)  # or a run that starts meanwhile would take it for one that was killed
         if path.exists():
             self.abandon()
             raise FileExistsError(f"{path} exists already.")
@@ -95,6 +97,9 @@ class VideoWriter:
     def finish(self) -> Path:
         """Give the video its name, as an ordinary MP4 that starts fast, and return that name.
 
+        A video whose name is refused, as while a program holds it, stays under its partial one,
+        which is returned then.
+
         Raises:
             RuntimeError: nothing was appended, or appending failed.
         """
@@ -103,29 +108,45 @@ class VideoWriter:
         self._file.close()
         whole = whole_name(self.partial)
         try:
-            self._remux(whole)
-            os.replace(whole, self.path)
+            put_together(self.partial, whole)
         except (OSError, av.FFmpegError) as error:
             logger.warning("%s stays in fragments, which play as well: %s", self.path, error)
-            os.replace(self.partial, self.path)
+            _discard(whole)
+        name = self._rename(whole)
         self._finished = True
-        for left_over in (whole, self.partial):
-            with suppress(OSError):  # a player may hold it open
-                left_over.unlink(missing_ok=True)
-        return self.path
+        _discard(whole)
+        if name != self.partial:
+            _discard(self.partial)
+        return name
 
     def abandon(self) -> Path | None:
         """Stop here: what was appended stays as `partial`, which is returned if it has frames.
 
-        Does nothing once the video is finished.
+        It becomes an ordinary MP4, unless its disk has refused to take more. Does nothing once the
+        video is finished.
         """
         self._file.close()
-        if self._finished:
+        if self._finished or not self.partial.exists():
             return None
-        if self.frames:
-            return self.partial
-        self.partial.unlink(missing_ok=True)
-        return None
+        if not self.frames:
+            _discard(self.partial)
+            return None
+        if not self._refused:
+            close(self.partial)
+        return self.partial
+
+    def _rename(self, whole: Path) -> Path:
+        """Give `whole`, or the fragments where it is missing, the video's name; see `finish`."""
+        for source in (whole, self.partial):
+            try:
+                replace(source, self.path)
+                return self.path
+            except OSError as error:
+                refusal = error
+        logger.warning("%s cannot have its name: %s", self.path, refusal)
+        with suppress(OSError):
+            replace(whole, self.partial)
+        return self.partial
 
     def _fragment(self, images: Tensor) -> bytes:
         """`images` as a fragment that continues the file; the first one begins with the header."""
@@ -154,7 +175,7 @@ class VideoWriter:
                     format="yuv420p",
                     dst_colorspace=Colorspace.ITU601,
                     dst_color_range=ColorRange.MPEG,
-                    threads=1,  # with more, conversions to RGB differed now and then
+                    **ONE_THREAD,
                 )
                 frame.pts, frame.time_base = number, 1 / self._rate
                 container.mux(stream.encode(frame))
@@ -168,54 +189,37 @@ class VideoWriter:
         try:
             while left:
                 left = left[self._file.write(left) :]
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(start_bytes)
+            self._refused = True
+            with suppress(OSError):
+                self._file.truncate(start_bytes)
+            beyond, seen = "", ""
+            if self.frames:
+                beyond = f" beyond its first {self.frames} frames"
+                seen = f" What was written plays from {self.partial.name}."
             raise RuntimeError(
-                f"The video could not be written beyond its first {self.frames} frames "
-                f"({error.strerror}): make room in {self.partial.parent} and queue again. What was "
-                f"written plays from {self.partial.name}."
+                f"The video could not be written{beyond} ({error.strerror}): "
+                f"{advice(error, self.partial.parent)} and queue again.{seen}"
             ) from error
 
-    def _remux(self, target: Path) -> None:
-        options = {"movflags": f"faststart+{TAGS}"}
-        with (
-            av.open(str(self.partial)) as source,
-            av.open(str(target), "w", format="mp4", options=options) as container,
-        ):
-            container.metadata.update(self._metadata)
-            fragments = source.streams.video[0]
-            stream = container.add_stream_from_template(fragments)
-            for packet in source.demux(fragments):
-                if packet.dts is not None:  # the last, empty one
-                    packet.stream = stream
-                    container.mux(packet)
-        with open(target, "rb+") as file:
-            os.fsync(file.fileno())
+
+def _discard(path: Path) -> None:
+    """Delete a file that is not needed, unless someone holds it, such as a player."""
+    with suppress(OSError):
+        unlink(path)
 
 
-def whole_name(partial: Path) -> Path:
-    """What a video is called while its fragments are put together."""
-    return partial.with_name(partial.name.removesuffix(PARTIAL) + ".whole.mp4")
-
-
-def begins_with(video: Path, part: Path) -> bool:
-    """Whether `video` begins with all that `part` shows, as encoded: the same packets in order.
-
-    The last packet of `part` may be cut short. False when `part` shows nothing, and when either
-    cannot be read.
-    """
+def _one_thread() -> dict[str, int]:
+    """How conversions are kept to one thread: with more, they differed now and then."""
     try:
-        with av.open(str(video)) as whole, av.open(str(part)) as beginning:
-            packets = _packets(whole)
-            shown = [next(packets, b"").startswith(packet) for packet in _packets(beginning)]
-            return bool(shown) and all(shown)
-    except (OSError, ValueError, IndexError, av.FFmpegError):
-        return False
+        av.VideoFrame(16, 16, "rgb24").reformat(format="yuv420p", threads=1)
+    except TypeError:  # before PyAV offered a choice there was one
+        return {}
+    return {"threads": 1}
 
 
-def _packets(container: av.container.InputContainer) -> Iterator[bytes]:
-    return (bytes(packet) for packet in container.demux(video=0) if packet.size)
+ONE_THREAD = _one_thread()
 
 
 def _fragment_start(data: bytes) -> int:

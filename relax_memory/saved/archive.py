@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .atomic import sync_folder
+from ..disk import sync_folder
 from .rollout import LABEL_GAP, SavedRollout
 
 FINISHED_BYTES = 4 * 2**30

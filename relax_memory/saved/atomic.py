@@ -1,9 +1,10 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from ..disk import patiently, replace, sync, sync_folder, unlink
 
 PART = "part"  # the one unfinished file of a folder; each folder has one writer
 
@@ -12,25 +13,16 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that it outlives a power cut once this returns. Raises OSError."""
     part = path.with_name(PART)
     try:
-        with open(part, "wb") as file:
+        with patiently(open, part, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+            sync(file.fileno())
+        replace(part, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the next file takes its place
+            unlink(part)
         raise
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was created in `folder` outlive a power cut, where the system offers that."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):  # some network file systems refuse
-        os.fsync(handle)
-    os.close(handle)
 
 
 def checksum(data: bytes) -> str:

@@ -15,6 +15,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ..disk import patiently
 from ..trace import ChunkTrace
 from .atomic import checksum, write_whole
 
@@ -69,7 +70,7 @@ class SavedChunk:
         """The chunk in a file. Raises ValueError with the reason when it cannot be used."""
         index, expected = FILE_NAME.fullmatch(path.name).groups()
         try:
-            data = path.read_bytes()
+            data = patiently(path.read_bytes)
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
         if checksum(data) != expected:

@@ -16,6 +16,7 @@ import filelock
 import torch
 from torch import Tensor
 
+from ..disk import unlink
 from .atomic import PART, checksum, write_whole
 from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format
 
@@ -164,12 +165,12 @@ class SavedRollout:
         try:
             with self.hold():
                 for path in reversed(self.files):
-                    path.unlink(missing_ok=True)
+                    unlink(path)
                 for name in (PART, DESCRIPTION):
-                    (self.folder / name).unlink(missing_ok=True)
+                    unlink(self.folder / name)
         except filelock.Timeout:
             return False
-        (self.folder / LOCK).unlink(missing_ok=True)
+        unlink(self.folder / LOCK)
         with suppress(OSError):  # something else lies in it
             self.folder.rmdir()
         return True

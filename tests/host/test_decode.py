@@ -24,7 +24,7 @@ from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_extras.nodes_video import GetVideoComponents, SaveVideo
 
 from relax_memory.film.background import to_bytes
-from relax_memory.film.mp4 import VideoWriter
+from relax_memory.film.mp4 import ONE_THREAD, VideoWriter
 from relax_memory.host.film.decode import VideoDecoder, decode_video, pieces
 
 KINDS = ["wan", "taehv", "taehv22"]
@@ -145,7 +145,7 @@ def test_running_out_of_memory_again_is_said_and_what_was_decoded_stays(output):
 def frames_of(path):
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            yield torch.from_numpy(frame.to_ndarray(format="rgb24", threads=1))
+            yield torch.from_numpy(frame.to_ndarray(format="rgb24", **ONE_THREAD))
 
 
 @pytest.mark.parametrize("kind", ["wan", "taehv"])

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from relax_memory.film.background import BackgroundWriter, to_bytes, write_video
-from relax_memory.film.mp4 import VideoWriter, begins_with
+from relax_memory.film.fragments import begins_with
+from relax_memory.film.mp4 import ONE_THREAD, VideoWriter
 
 WIDTH, HEIGHT = 48, 32
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (200, 120, 60), (30, 90, 220)]
@@ -29,7 +30,7 @@ def pictures(first: int, count: int) -> torch.Tensor:
 def numbers(path: Path) -> list[int]:
     with av.open(str(path)) as container:
         return [
-            round((float(frame.to_ndarray(format="rgb24", threads=1).mean()) - 16) / 4)
+            round((float(frame.to_ndarray(format="rgb24", **ONE_THREAD).mean()) - 16) / 4)
             for frame in container.decode(video=0)
         ]
 
@@ -169,7 +170,7 @@ def test_colours_are_kept(new):
     writer.append(bars.expand(4, HEIGHT, WIDTH, 3))
     with av.open(str(writer.finish())) as container:
         for frame in container.decode(video=0):
-            seen = frame.to_ndarray(format="rgb24", threads=1)[
+            seen = frame.to_ndarray(format="rgb24", **ONE_THREAD)[
                 HEIGHT // 2, WIDTH // 12 :: WIDTH // 6
             ]
             assert np.abs(seen.astype(int) - COLOURS).max() <= 4

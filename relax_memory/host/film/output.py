@@ -9,7 +9,9 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from ...film.mp4 import PARTIAL, VideoWriter, begins_with, whole_name
+from ...disk import unlink
+from ...film.fragments import PARTIAL, begins_with, whole_name
+from ...film.mp4 import VideoWriter
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +100,8 @@ def remove_superseded(partials: Iterable[Path], files: Sequence[Path]) -> None:
     for partial in partials:
         if partial.name.endswith(PARTIAL) and any(begins_with(file, partial) for file in files):
             try:
-                whole_name(partial).unlink(missing_ok=True)
-                partial.unlink()
+                unlink(whole_name(partial))
+                unlink(partial)
                 logger.info("Deleted %s: the finished video has all of it.", partial)
             except OSError as error:  # a player may hold it open
                 logger.warning("%s, which is not needed any more, stays: %s", partial, error)
