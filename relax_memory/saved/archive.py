@@ -6,6 +6,7 @@ another one holds is read and continued in a rollout of its own.
 
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def saved_rollouts(folder: Path) -> list[SavedRollout]:
     """Rollouts with a chunk or more, newest first."""
-    return sorted((r for r in _rollouts(folder) if r.files), key=lambda r: r.name, reverse=True)
+    return [rollout for rollout in _rollouts(folder) if rollout.chunk_count]
 
 
 def find_rollout(folder: Path, label: str) -> SavedRollout:
@@ -31,10 +32,11 @@ def find_rollout(folder: Path, label: str) -> SavedRollout:
     Raises:
         ValueError: there is none; a label is never used as a path.
     """
-    saved = saved_rollouts(folder)
-    for rollout in saved:
-        if label == rollout.name or label.startswith(rollout.name + LABEL_GAP):
+    for rollout in _rollouts(folder):
+        named = label == rollout.name or label.startswith(rollout.name + LABEL_GAP)
+        if named and rollout.chunk_count:
             return rollout
+    saved = saved_rollouts(folder)
     if not saved:
         raise ValueError(f"No rollout is saved in {folder}: autosave of a sampler puts them there.")
     raise ValueError(
@@ -56,7 +58,9 @@ def open_rollout(
         keep_empty: asked at the end whether a new rollout stays that has got no chunk.
     """
     best, count, files = None, 0, ()
-    for rollout in saved_rollouts(folder):
+    for rollout in _rollouts(folder):
+        if not rollout.may_begin_with(keys[0]):
+            continue
         now = rollout.files
         if (matching := rollout.matching(keys)) > count:
             best, count, files = rollout, matching, now
@@ -75,7 +79,8 @@ def ended_empty(folder: Path, made_from: dict[str, str]) -> list[SavedRollout]:
     return [
         rollout
         for rollout in _rollouts(folder)
-        if (description := rollout.description)
+        if not rollout.chunk_count
+        and (description := rollout.description)
         and description.made_from == made_from
         and not _is_held(rollout)
         and not rollout.files  # asked last: whoever held it may have saved one
@@ -103,11 +108,12 @@ def clean_up(
     """
     newer_bytes = 0
     for rollout in sorted(_rollouts(folder), key=lambda r: r.changed_seconds, reverse=True):
-        if rollout.description is None:
+        description = rollout.description
+        if description is None:
             continue
-        if rollout.finished:
+        if rollout.chunk_count >= description.planned_chunks:
             old = newer_bytes >= finished_bytes
-            newer_bytes += rollout.bytes
+            newer_bytes += 0 if old else rollout.bytes
         else:
             old = time.time() - rollout.changed_seconds > unfinished_seconds
         if old:
@@ -115,10 +121,13 @@ def clean_up(
 
 
 def _rollouts(folder: Path) -> list[SavedRollout]:
+    """All, newest first."""
     try:
-        return [SavedRollout(p) for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
+    return [SavedRollout(folder / name) for name in sorted(names, reverse=True)]
 
 
 def _hold(rollout: SavedRollout, files: tuple[Path, ...], held: ExitStack) -> bool:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..trace import ChunkTrace
 from .atomic import checksum, write_whole
 
 FORMAT = 1
+LONGEST_HEADER = 10**7  # bytes; traces of the largest batches take some thousands
 UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 FILE_NAME = re.compile(r"(\d{6})-([0-9a-f]{16})\.safetensors")
 
@@ -85,9 +87,7 @@ class SavedChunk:
 
     @classmethod
     def _parse(cls, data: bytes) -> "SavedChunk":
-        header_end = 8 + int.from_bytes(data[:8], "little")
-        record = json.loads(json.loads(data[8:header_end])["__metadata__"]["relax_forcing"])
-        check_format(record)
+        record = _record(data[8 : 8 + int.from_bytes(data[:8], "little")])
         trace = ChunkTrace(**{name: _tuples(value) for name, value in record["trace"].items()})
         latents = safetensors.torch.load(data)["latents"]
         if latents.ndim != 5 or latents.shape[2] != len(trace.frames):
@@ -99,6 +99,22 @@ class SavedChunk:
             trace=trace,
             rows=tuple(record["rows"]),
         )
+
+
+def peek_key(path: Path) -> str | None:
+    """The key of a chunk by the beginning of its file, unchecked; None where it has none."""
+    with suppress(OSError, *UNUSABLE), open(path, "rb") as file:
+        return _record(file.read(min(int.from_bytes(file.read(8), "little"), LONGEST_HEADER)))[
+            "key"
+        ]
+    return None
+
+
+def _record(header: bytes) -> dict:
+    """What a chunk says of itself, in the header of its file."""
+    record = json.loads(json.loads(header)["__metadata__"]["relax_forcing"])
+    check_format(record)
+    return record
 
 
 def check_format(record: dict) -> None:

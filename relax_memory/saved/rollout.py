@@ -6,6 +6,7 @@ all that is needed to continue: chunks carry what they were made from and what t
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ..disk import unlink
 from .atomic import PART, checksum, write_whole
-from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format
+from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, peek_key
 
 DESCRIPTION = "rollout.json"
 LOCK = "lock"
@@ -62,9 +63,12 @@ class SavedRollout:
     @property
     def files(self) -> tuple[Path, ...]:
         """All chunk files by number, none of them read yet."""
-        with suppress(OSError):
-            return tuple(sorted(p for p in self.folder.iterdir() if FILE_NAME.fullmatch(p.name)))
-        return ()
+        return tuple(self.folder / name for name in sorted(self._names()))
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunk files there are."""
+        return len(self._names())
 
     @property
     def bytes(self) -> int:
@@ -96,16 +100,16 @@ class SavedRollout:
     def finished(self) -> bool:
         """Whether it has all the chunks that it was last to have."""
         description = self.description
-        return description is not None and len(self.files) >= description.planned_chunks
+        return description is not None and self.chunk_count >= description.planned_chunks
 
     @property
     def label(self) -> str:
         """The name and how far it is, in a line for people; the name comes first."""
-        description, count = self.description, len(self.files)
+        description, count = self.description, self.chunk_count
         if description is None:
             return f"{self.name}{LABEL_GAP}{count} chunks"
         size = f"{description.width}x{description.height}"
-        far = "all" if self.finished else f"{count} of"
+        far = "all" if count >= description.planned_chunks else f"{count} of"
         return LABEL_GAP.join([self.name, size, f"{far} {description.planned_chunks} chunks"])
 
     def chunks(self) -> Iterator[SavedChunk]:
@@ -134,6 +138,12 @@ class SavedRollout:
             logger.warning("The video ends after %d chunks: %s", len(latents), error)
         return torch.cat(latents, dim=2)
 
+    def may_begin_with(self, key: str) -> bool:
+        """Whether the first chunk says that this is its key, or cannot be read, or is lost."""
+        first = min(self._names(), default="")
+        lost = int(FILE_NAME.fullmatch(first)[1]) if first else 0
+        return bool(first) and (lost > 0 or peek_key(self.folder / first) in (None, key))
+
     def matching(self, keys: list[str]) -> int:
         """How many of its first chunks can be used and have these keys."""
         count = 0
@@ -145,6 +155,11 @@ class SavedRollout:
         except ValueError as error:
             logger.warning("A saved chunk and those after it are left out: %s", error)
         return count
+
+    def _names(self) -> list[str]:
+        with suppress(OSError):
+            return [name for name in os.listdir(self.folder) if FILE_NAME.fullmatch(name)]
+        return []
 
     def hold(self) -> filelock.BaseFileLock:
         """What a writer enters; raises filelock.Timeout on entry while another one is in it."""

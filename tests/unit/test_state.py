@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import filelock
 import pytest
@@ -430,3 +431,68 @@ def test_what_is_in_use_unreadable_or_foreign_stays(tmp_path, caplog):
     assert re.findall("Deleted .*", caplog.text) == [f"Deleted the saved rollout {mixed.folder}."]
     assert [len(saved.files) for saved in (held, strange, mixed)] == [3, 3, 0]
     assert all(path.exists() for path in foreign)
+
+
+# --- many rollouts --------------------------------------------------------------------------------
+
+MANY, CHUNKS_EACH = 30, 5
+_looks = []  # what is opened or listed while it counts; a hook cannot be taken back
+_counting = []
+sys.addaudithook(
+    lambda event, args: _counting and event in ("open", "os.listdir") and _looks.append(args[0])
+)
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A folder with many rollouts, none of which is made from `KEYS`."""
+    for number in range(MANY):
+        rollout(tmp_path, CHUNKS_EACH, chunk_keys(f"{number}", "abcdef"))
+    return tmp_path
+
+
+@contextmanager
+def looks():
+    """What was opened or listed in the block."""
+    _looks.clear()
+    _counting.append(True)
+    try:
+        yield _looks
+    finally:
+        _counting.clear()
+
+
+def test_a_new_video_costs_two_looks_at_each_saved_rollout(many):
+    with looks() as seen, open_rollout(many, KEYS):
+        pass
+    assert 2 * MANY <= len(seen) < 2 * MANY + 20  # its chunks' names, what its first chunk says
+    reading = [path for path in map(str, seen) if path.endswith(".safetensors")]
+    assert len(reading) == MANY
+
+
+def test_what_ended_empty_is_looked_for_by_one_look_at_each(many):
+    with looks() as seen:
+        assert ended_empty(many, description().made_from) == []
+    assert len(seen) <= MANY + 1
+
+
+def test_the_list_costs_three_looks_at_each_rollout(many):
+    with looks() as seen:
+        assert len([saved.label for saved in saved_rollouts(many)]) == MANY
+    assert len(seen) <= 3 * MANY + 1  # twice its chunks' names, and its description
+
+
+def test_one_rollout_is_found_without_a_look_at_others(many):
+    (*_, oldest) = saved_rollouts(many)
+    with looks() as seen:
+        assert find_rollout(many, oldest.name).folder == oldest.folder
+    assert len(seen) <= 2
+
+
+@pytest.mark.parametrize("spoil", [b"", b"no chunk", struct.pack("<Q", 2**60) + b"{}"])
+def test_a_first_chunk_that_says_nothing_of_itself_is_looked_at_closely(many, caplog, spoil):
+    saved = rollout(many)
+    saved.files[0].write_bytes(spoil)
+    with open_rollout(many, KEYS) as new:
+        assert new.folder != saved.folder
+    assert "left out: " in caplog.text
