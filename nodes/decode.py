@@ -1,9 +1,17 @@
 """The node that turns latents into a video file."""
 
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import io, ui
 
 from ..relax_memory.host.film.decode import check_decodable
-from ..relax_memory.host.film.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.film.made import made_videos, times_remade
+from ..relax_memory.host.film.naming import fill_in
+from ..relax_memory.host.film.output import (
+    check_name,
+    name_refusal,
+    open_video,
+    saved_result,
+    workflow_metadata,
+)
 from ..relax_memory.host.film.whole import video_seconds, write_videos
 from ..relax_memory.host.notice import speaking, tell_made
 from .memory import CATEGORY
@@ -37,7 +45,7 @@ class RelaxForcingDecode(io.ComfyNode):
             search_aliases=["vae decode", "save video", "long video", "mp4", "out of memory"],
             is_output_node=True,
             inputs=[
-                io.Latent.Input("samples", tooltip="The video that the sampler made."),
+                io.Latent.Input("samples", tooltip="The video that the sampler made.", lazy=True),
                 io.Vae.Input(
                     "vae",
                     tooltip="The Wan 2.1 VAE, or a small fast one of the TAEHV kind "
@@ -53,20 +61,35 @@ class RelaxForcingDecode(io.ComfyNode):
                     "interpolate or save it with any node that takes a video.",
                 )
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        return name_refusal(filename_prefix, cls.hidden) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs) -> int:
+        return times_remade(cls.hidden)
+
+    @classmethod
+    def check_lazy_status(cls, filename_prefix, samples=None, **inputs) -> list[str]:
+        """A name that another node gives is known only now; nothing is sampled for a bad one."""
+        check_name(fill_in(filename_prefix, cls.hidden))
+        return ["samples"] if samples is None else []
 
     @classmethod
     @speaking
     def execute(cls, samples, vae, fps, filename_prefix) -> io.NodeOutput:
         latents = samples["samples"]
+        name = fill_in(filename_prefix, cls.hidden)
         check_decodable(vae, latents)
         batch, _, frames, height, width = latents.shape
         scale = vae.spacial_compression_decode()
 
         def open_writer():
             return open_video(
-                filename_prefix,
+                name,
                 fps=fps,
                 width=width * scale,
                 height=height * scale,
@@ -74,8 +97,9 @@ class RelaxForcingDecode(io.ComfyNode):
             )
 
         files = write_videos(vae, latents, open_writer, fps=fps)
+        videos = made_videos(files, cls.hidden)
         tell_made(video_seconds(frames, fps), videos=batch)
         return io.NodeOutput(
-            [InputImpl.VideoFromFile(str(file)) for file in files],
+            videos,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),
         )

@@ -1,9 +1,16 @@
 """Sampling and decoding as one node: a video file that grows while it is made."""
 
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import io, ui
 
 from ..relax_memory.host.film.live import live_video
-from ..relax_memory.host.film.output import open_video, saved_result, workflow_metadata
+from ..relax_memory.host.film.made import made_videos, times_remade
+from ..relax_memory.host.film.naming import fill_in
+from ..relax_memory.host.film.output import (
+    name_refusal,
+    open_video,
+    saved_result,
+    workflow_metadata,
+)
 from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
@@ -41,27 +48,35 @@ class RelaxForcingStream(io.ComfyNode):
                     tooltip="What every chunk looked back at, for Relax Forcing Timeline.",
                 ),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        return name_refusal(filename_prefix, cls.hidden) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs) -> int:
+        return times_remade(cls.hidden)
 
     @classmethod
     @speaking
     def execute(cls, vae, filename_prefix, prefix=None, **inputs) -> io.NodeOutput:
         request = make_request(prefix=prefix, **inputs)
         metadata = workflow_metadata(cls.hidden)
+        name = fill_in(filename_prefix, cls.hidden)
 
         def open_writer(width, height):
-            return open_video(
-                filename_prefix, fps=request.fps, width=width, height=height, metadata=metadata
-            )
+            return open_video(name, fps=request.fps, width=width, height=height, metadata=metadata)
 
         with live_video(vae, request, open_writer) as live:
             latents, trace = generate(request, live=live)
             files = live.finish()
+        videos = made_videos(files, cls.hidden)
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
-            [InputImpl.VideoFromFile(str(file)) for file in files],
+            videos,
             {"samples": latents},
             trace,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),

@@ -1,6 +1,9 @@
 """Where a video goes in the host's output folder, and what is written into it."""
 
+import errno
 import logging
+import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,9 +12,22 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from ...disk import unlink
-from ...film.fragments import PARTIAL, begins_with, whole_name
+from ...disk import advice, unlink
+from ...film.fragments import PARTIAL, begins_with, close, whole_name
 from ...film.mp4 import VideoWriter
+from .naming import fill_in
+
+LONGEST_ENDING = "_00001_" + PARTIAL
+UNUSABLE = '<>:"|?*' if os.name == "nt" else ""  # a colon would write where nobody looks
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,36 +47,108 @@ def open_video(
     Raises:
         ValueError: a name outside the output folder, or one that the disk refuses.
     """
+    check_name(filename_prefix)
     try:
         folder, name, counter = _place(filename_prefix, width, height)
+        close_left(folder, name)
         while True:
             path = folder / f"{name}_{counter:05}_.mp4"
             with suppress(FileExistsError):
                 return VideoWriter(path, fps=fps, width=width, height=height, metadata=metadata)
             counter += 1
     except OSError as error:
+        raise _refusal(filename_prefix, error) from error
+
+
+def check_name(filename_prefix: str) -> None:
+    """Raise ValueError for a name that no video can have, as far as that can be told beforehand.
+
+    Nothing is created.
+    """
+    if not filename_prefix.isprintable():
+        raise ValueError(f"filename_prefix is {filename_prefix!r}: use printable characters only.")
+    if unusable := sorted(set(UNUSABLE) & set(filename_prefix)):
         raise ValueError(
-            f'filename_prefix is "{filename_prefix}", but {error.filename} cannot be created '
-            f"({error.strerror}): use another name or make room for it."
-        ) from error
+            f'filename_prefix is "{filename_prefix}", but this system allows no {unusable[0]} in '
+            "names: leave it out."
+        )
+    output = Path(folder_paths.get_output_directory())
+    folder, name = os.path.split(os.path.normpath(filename_prefix))
+    folder = Path(os.path.normpath(output / folder))
+    _check_inside(filename_prefix, folder, output)
+    try:
+        _check_creatable(folder, name + LONGEST_ENDING)
+    except OSError as error:
+        raise _refusal(filename_prefix, error) from error
+
+
+def name_refusal(filename_prefix: str | None, hidden: io.HiddenHolder | None) -> str:
+    """Why no video can have this name, in a sentence; empty where one can, or none is known yet."""
+    try:
+        if filename_prefix is not None:
+            check_name(fill_in(filename_prefix, hidden))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _check_inside(filename_prefix: str, folder: Path, output: Path) -> None:
+    """Hosts from 0.28 refuse a folder that is a link to outside, earlier ones do not."""
+    if folder.resolve().is_relative_to(output.resolve()):
+        return
+    inside = folder.relative_to(output).parts if folder.is_relative_to(output) else ()
+    for link in (output.joinpath(*inside[:end]) for end in range(1, len(inside) + 1)):
+        if link.resolve() != link.parent.resolve() / link.name:
+            raise ValueError(
+                f'filename_prefix is "{filename_prefix}", but {link} is a link to '
+                f"{link.resolve()}, outside of the output folder, where the host lets no node "
+                "write: use another folder, or start ComfyUI with that place as "
+                "--output-directory."
+            )
+    raise ValueError(
+        f'filename_prefix is "{filename_prefix}", which leads out of the output folder: use a '
+        "name, or folders and a name, inside it."
+    )
+
+
+def _check_creatable(folder: Path, name: str) -> None:
+    """Raise the OSError that creating this file would raise, as far as can be told."""
+    there = folder
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise OSError(errno.ENOTDIR, f"{there} is a file", str(folder / name))
+    most = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    for part in (*folder.relative_to(there).parts, name):
+        if len(os.fsencode(part) if os.name == "posix" else part) > most:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder / name))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, f"{there} is read-only", str(folder / name))
+
+
+def _refusal(filename_prefix: str, error: OSError) -> ValueError:
+    folder = Path(error.filename or folder_paths.get_output_directory()).parent
+    helps = advice(error, folder) if error.errno in DISK_ERRORS else "use another name"
+    return ValueError(
+        f'filename_prefix is "{filename_prefix}", but {error.filename} cannot be created '
+        f"({error.strerror}): {helps}."
+    )
 
 
 def _place(filename_prefix: str, width: int, height: int) -> tuple[Path, str, int]:
-    if not filename_prefix.isprintable():
-        raise ValueError(f"filename_prefix is {filename_prefix!r}: use printable characters only.")
     output = folder_paths.get_output_directory()
-    try:
-        folder, name, counter, *_ = folder_paths.get_save_image_path(
-            filename_prefix, output, width, height
-        )
-    except OSError:
-        raise
-    except Exception as error:  # the host has no narrower class for this
-        raise ValueError(
-            f'filename_prefix is "{filename_prefix}", which leads out of the output folder: use a '
-            "name, or folders and a name, inside it."
-        ) from error
+    folder, name, counter, *_ = folder_paths.get_save_image_path(
+        filename_prefix, output, width, height
+    )
     return Path(folder), name, counter
+
+
+def close_left(folder: Path, name: str) -> None:
+    """Close the videos of this name that runs left unfinished when they were killed."""
+    numbered = re.compile(re.escape(name) + r"_\d{5,}_" + re.escape(PARTIAL))
+    for path in folder.iterdir():
+        if numbered.fullmatch(path.name):
+            close(path)
 
 
 def workflow_metadata(hidden: io.HiddenHolder | None) -> dict[str, object]:

@@ -1,0 +1,87 @@
+"""Finished videos as a node hands them on: they say so when their file is gone."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from comfy_api.latest import InputImpl, io
+
+from ...film.fragments import PARTIAL
+from ..notice import note
+from .output import name_in_output
+
+
+class MadeVideo(InputImpl.VideoFromFile):
+    """A video in a file of ours.
+
+    Whatever is asked of it raises FileNotFoundError with a sentence once the file is gone.
+    """
+
+    def as_trimmed(self, *args: object, **kwargs: object) -> InputImpl.VideoFromFile | None:
+        trimmed = super().as_trimmed(*args, **kwargs)
+        if trimmed is not None:
+            trimmed.__class__ = MadeVideo
+        return trimmed
+
+
+def _of_a_file(read: Callable) -> Callable:
+    """What reads a video, after a look whether there is one."""
+
+    @functools.wraps(read)
+    def reading(self: MadeVideo, *args: object, **kwargs: object) -> object:
+        path = Path(InputImpl.VideoFromFile.get_stream_source(self))
+        if not path.exists():
+            raise FileNotFoundError(
+                f"The video {path} was moved or deleted after it was made: put it back, or queue "
+                "again, and it is made anew."
+            )
+        return read(self, *args, **kwargs)
+
+    return reading
+
+
+for _name, _read in (vars(InputImpl.VideoFromFile) | vars(MadeVideo)).items():
+    if callable(_read) and not _name.startswith("_"):
+        setattr(MadeVideo, _name, _of_a_file(_read))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a node has made last: each file with its size and time, and how often it was remade."""
+
+    files: tuple[tuple[Path, tuple[int, int] | None], ...]
+    remade: int
+
+
+_made: dict[str, _Made] = {}  # by node id; the host keeps the videos of nodes that do not run again
+
+
+def made_videos(files: Sequence[Path], hidden: io.HiddenHolder | None) -> list[MadeVideo]:
+    """The videos in finished files; what is to be said of them is said on the node."""
+    remade = times_remade(hidden)
+    if node_id := hidden and hidden.unique_id:
+        _made[node_id] = _Made(tuple((file, _state(file)) for file in files), remade)
+    for file in files:
+        if file.name.endswith(PARTIAL):
+            note(
+                "The finished video keeps its name "
+                f"{name_in_output(file)}, as another program holds it"
+            )
+    return [MadeVideo(str(file)) for file in files]
+
+
+def times_remade(hidden: io.HiddenHolder | None) -> int:
+    """Changes once a file that the node made is gone or another, so that the host runs it again."""
+    made = _made.get(hidden and hidden.unique_id)
+    if made is None:
+        return 0
+    return made.remade + any(_state(file) != state for file, state in made.files)
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
