@@ -20,6 +20,7 @@ from ...trace import Trace, joined
 from ..film.live import LiveVideo
 from ..gates.latent import LATENT_CHANNELS
 from ..keeping.autosave import Autosave, autosave
+from ..lengths import note_lengths
 from ..model.attention import with_memory
 from ..notice import tell
 from ..options import options_of
@@ -44,6 +45,7 @@ def generate(
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
     """
+    note_lengths(request)
     model = remembering(request.model)
     sigmas = _sigmas(request, model)
     plan = Plan(
