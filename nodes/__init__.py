@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .decode import RelaxForcingDecode
 from .demo_models import RelaxForcingDemoModels
+from .load_lora import RelaxForcingLoadLora
 from .load_model import RelaxForcingLoadModel
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
 from .plan import RelaxForcingPlan
@@ -17,6 +18,7 @@ class RelaxForcingExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             RelaxForcingLoadModel,
+            RelaxForcingLoadLora,
             RelaxForcingMemory,
             RelaxForcingWindowMemory,
             RelaxForcingSampler,

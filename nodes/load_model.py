@@ -8,8 +8,10 @@ from ..relax_memory.host.loading.checkpoint import (
     model_names,
     model_path,
 )
+from ..relax_memory.host.loading.recipe import words
 from ..relax_memory.host.loading.weights import CHECKPOINT_KEYS
-from ..relax_memory.host.notice import speaking
+from ..relax_memory.host.notice import speaking, tell
+from ..relax_memory.recipes import AUTO, FAMILIES
 
 
 class RelaxForcingLoadModel(io.ComfyNode):
@@ -58,6 +60,15 @@ class RelaxForcingLoadModel(io.ComfyNode):
                     "lower more to details. Causal Wan models were trained at 5, so change it only "
                     "to experiment.",
                 ),
+                io.Combo.Input(
+                    "family",
+                    options=list(FAMILIES),
+                    default=AUTO,
+                    optional=True,
+                    tooltip="Which checkpoint this is, and so how it was made to be run: frames "
+                    "per chunk, steps, and which model of the file is meant. auto goes by the name "
+                    "of the file and says on the node what it took; many files look alike inside.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -69,12 +80,14 @@ class RelaxForcingLoadModel(io.ComfyNode):
 
     @classmethod
     @speaking
-    def execute(cls, model_name, weight_dtype, checkpoint_key, shift) -> io.NodeOutput:
-        return io.NodeOutput(
-            load_checkpoint(
-                model_path(model_name),
-                checkpoint_key=checkpoint_key,
-                weight_dtype=weight_dtype,
-                shift=shift,
-            )
+    def execute(cls, model_name, weight_dtype, checkpoint_key, shift, family=AUTO) -> io.NodeOutput:
+        model = load_checkpoint(
+            model_path(model_name),
+            checkpoint_key=checkpoint_key,
+            weight_dtype=weight_dtype,
+            shift=shift,
+            family=family,
+            name=model_name,
         )
+        tell(words(model))
+        return io.NodeOutput(model)

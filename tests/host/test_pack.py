@@ -32,9 +32,11 @@ CONTRACT = {
             "weight_dtype": "default",
             "checkpoint_key": "auto",
             "shift": 5.0,
+            "family?": "auto",
         },
         ["MODEL"],
     ),
+    "RelaxForcingLoadLora": ({"model": None, "lora_name": CHOICE, "strength": 1.0}, ["MODEL"]),
     "RelaxForcingMemory": (
         {
             "model": None,

@@ -20,6 +20,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..loading.recipe import RECIPE
 from ..options import KEY
 
 WEIGHT_SAMPLES = 64  # of each tensor; a training step changes nearly all of its elements
@@ -29,7 +30,7 @@ PLAIN = (
 )
 NOT_COMPARED = {  # how to compute, not what; memory has a fingerprint of its own
     *("callbacks", "optimized_attention_override", "torch.compile", "torch_compile_kwargs"),
-    KEY,
+    *(KEY, RECIPE),  # a recipe counts by the values that it resolves to
 }
 
 logger = logging.getLogger(__name__)

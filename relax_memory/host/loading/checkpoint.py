@@ -19,9 +19,12 @@ from comfy.ldm.wan.model import WanModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...recipes import AUTO, SIZES
 from .identify import TEXT_TO_VIDEO, looks_like
+from .layouts import as_the_host_has_them, has_linear_patches
 from .quantised import check_loaded, check_stored, is_newer_hosts, layer
-from .weights import pick, read
+from .recipe import Found, attach, chosen
+from .weights import parts, pick, read, some
 
 FOLDER = "diffusion_models"
 WEIGHT_DTYPES = {
@@ -45,11 +48,17 @@ def model_path(model_name: str) -> str:
     Raises:
         ValueError: the host does not list such a file, whatever else the name may point to.
     """
-    path = folder_paths.get_full_path(FOLDER, model_name) if model_name in model_names() else None
+    return listed_path(FOLDER, model_name, "model_name", "diffusion models")
+
+
+def listed_path(folder: str, name: str, input_name: str, kind: str) -> str:
+    """Where a file that the host lists in one of its folders lies, else ValueError."""
+    listed = name in folder_paths.get_filename_list(folder)
+    path = folder_paths.get_full_path(folder, name) if listed else None
     if path is None:
-        folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
+        folders = " or ".join(folder_paths.get_folder_paths(folder))
         raise ValueError(
-            f"model_name '{model_name}' is not among the host's diffusion models: put the file "
+            f"{input_name} '{name}' is not among the host's {kind}: put the file "
             f"into {folders}, then refresh the node list and choose it."
         )
     return path
@@ -61,6 +70,8 @@ def load_checkpoint(
     checkpoint_key: str = "auto",
     weight_dtype: str = "default",
     shift: float = 5.0,
+    family: str = AUTO,
+    name: str | None = None,
     disable_dynamic: bool = False,
 ) -> ModelPatcher:
     """A Wan 2.1 text-to-video model as the host's loader gives it, with `shift` set.
@@ -70,6 +81,8 @@ def load_checkpoint(
         checkpoint_key: one of `CHECKPOINT_KEYS`.
         weight_dtype: a key of `WEIGHT_DTYPES`.
         shift: of the sigma schedule, set through the model patcher.
+        family: one of `FAMILIES`.
+        name: of the file with the folders that the host shows, which may name the family.
         disable_dynamic: asked for by the host when it loads the file anew for a clone.
 
     Raises:
@@ -81,7 +94,7 @@ def load_checkpoint(
     # Quantised layers are listed under the names of the file, so this comes before renaming.
     tensors, metadata = comfy.utils.convert_old_quants(tensors, metadata=metadata)
     metadata = {key: value for key, value in metadata.items() if key != "_quantization_metadata"}
-    weights = pick(tensors, checkpoint_key, file)
+    weights, found = _of_a_family(tensors, checkpoint_key, family, name or file)
     del tensors  # a training file holds several models
     weights, _ = comfy.utils.convert_old_quants(weights)
     kind = looks_like(weights, metadata)
@@ -99,9 +112,29 @@ def load_checkpoint(
     )
     check_loaded(model.model.diffusion_model, stored, file)
     _set_shift(model, shift)
+    attach(model, found)
     settings = {"checkpoint_key": checkpoint_key, "weight_dtype": weight_dtype, "shift": shift}
+    settings |= {"family": family, "name": name}
     model.cached_patcher_init = (partial(load_checkpoint, path, **settings), ())
     return model
+
+
+def _of_a_family(
+    tensors: Mapping[str, Tensor], checkpoint_key: str, family: str, name: str
+) -> tuple[dict[str, Tensor], Found]:
+    """The weights in the host's layout, and the family that the file is taken for."""
+    file = os.path.basename(name)
+    found = chosen(family, name, parts(tensors), linear_patches=has_linear_patches(tensors))
+    recipe = None if found.guessed else found.recipe
+    weights = pick(tensors, checkpoint_key, file, preferred=recipe.key if recipe else "")
+    weights = as_the_host_has_them(weights)
+    width = weights["head.modulation"].shape[-1] if "head.modulation" in weights else None
+    if recipe and recipe.dim and width in SIZES and width != recipe.dim:
+        raise ValueError(
+            f"family is '{recipe.family}', which has {SIZES[recipe.dim]} parameters, but "
+            f"'{file}' is a model of {SIZES[width]}: choose auto, or another family."
+        )
+    return weights, found
 
 
 def _complete(
@@ -126,16 +159,12 @@ def _complete(
     check_stored(weights, expected, file)
     if missing:
         raise ValueError(
-            f"model_name '{file}' lacks weights of {TEXT_TO_VIDEO} ({_some(missing)}): it is one "
+            f"model_name '{file}' lacks weights of {TEXT_TO_VIDEO} ({some(missing)}): it is one "
             "part of a split model or was saved unfinished, so use the whole model in one file."
         )
     if ignored := [name for name in weights if name not in known]:
-        logger.warning("%s: ignored what is not the model's (%s)", file, _some(ignored))
+        logger.warning("%s: ignored what is not the model's (%s)", file, some(ignored))
     return known
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _set_shift(model: ModelPatcher, shift: float) -> None:

@@ -19,7 +19,7 @@ _LORA = re.compile(r"lora_(unet|te|up|down|A|B)|\.(lokr|hada)_|\.dora_scale$|\.d
 _MARKS = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r"^condition_embedder\.", "a Wan model in the diffusers layout, not that of ComfyUI"),
+        (r"^condition_embedder\.", "a part of a Wan model in the diffusers layout"),
         (r"^vace_blocks\.", "a VACE module without its base model"),
         (r"^blocks\.\d+\.self_attn\.", "a part of a Wan model, without head.modulation"),
         (r"(^|\.)(control_model|controlnet\w*|input_hint_block)\.", "a ControlNet"),
@@ -50,7 +50,7 @@ def looks_like(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> st
             "lora_B), which merge_and_unload() of PEFT turns into plain weights"
         )
     if any(map(_LORA.search, weights)):
-        return "a LoRA, which belongs in a LoRA loader after this node"
+        return "a LoRA, which belongs in Relax Forcing Load LoRA after this node"
     if "head.modulation" in weights:
         return _wan(weights, metadata)
     try:

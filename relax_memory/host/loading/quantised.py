@@ -73,7 +73,7 @@ def check_loaded(network: torch.nn.Module, stored: Mapping[str, Tensor], file: s
                 f"{_HELP}."
             )
     for name, tensor in loaded.items():
-        if tensor.dtype.is_floating_point and not _finite(tensor):
+        if tensor.dtype.is_floating_point and not is_finite(tensor):
             raise ValueError(
                 f"model_name '{file}' gives {name} NaN or infinite values ({_words(tensor)}), so "
                 "the video would be black: download it again, and leave weight_dtype at default."
@@ -126,7 +126,8 @@ def _is_for_a_layer(name: str, network: torch.nn.Module, loaded: Collection[str]
     return any(place in modules for place in inside) and _SCALE.search(name) is not None
 
 
-def _finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
+    """Whether it holds no NaN and nothing infinite; reads it once, without a copy of its size."""
     if tensor.numel() == 0:
         return True
     if tensor.dtype in _NAN:  # has no minimum of its own

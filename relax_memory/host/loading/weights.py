@@ -28,15 +28,18 @@ _WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", 
 _PREFIXES = ("model.", "diffusion_model.")
 
 
-def read(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(path: str, input_name: str = "model_name") -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a file by dotted name, and the metadata of a safetensors file.
+
+    Args:
+        input_name: of the widget where the file was chosen, for messages.
 
     Raises:
         ValueError: the file is empty, damaged, or a pickle of more than plain values.
     """
-    file = os.path.basename(path)
+    file = f"{input_name} '{os.path.basename(path)}'"
     if os.path.getsize(path) == 0:
-        raise ValueError(f"model_name '{file}' is empty (0 bytes): download it again.")
+        raise ValueError(f"{file} is empty (0 bytes): download it again.")
     try:
         if path.lower().endswith((".safetensors", ".sft")):
             content, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
@@ -49,35 +52,43 @@ def read(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(_refused(file, error.name)) from None
     except pickle.UnpicklingError:  # its text advises to read it unsafely
         raise ValueError(
-            f"model_name '{file}' cannot be read: it is damaged, cut short or no file of weights, "
+            f"{file} cannot be read: it is damaged, cut short or no file of weights, "
             "so download it again."
         ) from None
     except Exception as error:
         reason = textwrap.shorten(str(error), 100) or type(error).__name__
         raise ValueError(
-            f"model_name '{file}' cannot be read ({reason}): if it is damaged or cut short, "
-            "download it again."
+            f"{file} cannot be read ({reason}): if it is damaged or cut short, download it again."
         ) from error
 
 
-def pick(tensors: Mapping[str, Tensor], checkpoint_key: str, file: str) -> dict[str, Tensor]:
+def parts(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What a file holds at its top, by name."""
+    names = map(without_wrappers, tensors)
+    return sorted({name.partition(".")[0] for name in names if "." in name})
+
+
+def pick(
+    tensors: Mapping[str, Tensor], checkpoint_key: str, file: str, *, preferred: str = ""
+) -> dict[str, Tensor]:
     """The weights under a checkpoint key, under the host's names.
 
-    `auto` takes the first of `CHECKPOINT_KEYS` that the file has, else all of the file. What stands
-    before the names of a Wan model, whatever it is, is left out.
+    `auto` takes what is preferred, else the first of `CHECKPOINT_KEYS`, else all of the file. What
+    stands before the names of a Wan model, whatever it is, is left out.
 
     Raises:
         ValueError: the file lacks the key, holds several models of which any may be meant, or two
             tensors get the same name.
     """
-    names = {name: _without_wrappers(name) for name in tensors}
-    parts = {short.partition(".")[0] for short in names.values() if "." in short}
+    names = {name: without_wrappers(name) for name in tensors}
+    held = parts(tensors)
     if checkpoint_key == "auto":
-        checkpoint_key = next((key for key in CHECKPOINT_KEYS[1:4] if key in parts), "")
-    elif checkpoint_key not in parts:
+        wanted = (preferred, *CHECKPOINT_KEYS[1:4])
+        checkpoint_key = next((key for key in wanted if key in held), "")
+    elif checkpoint_key not in held:
         raise ValueError(
             f"checkpoint_key is '{checkpoint_key}', but '{file}' has no weights under that key; it "
-            f"has {', '.join(sorted(parts)) or 'none at all'}: choose auto, or a key that it has."
+            f"has {', '.join(held) or 'none at all'}: choose auto, or a key that it has."
         )
     weights: dict[str, Tensor] = {}
     for name, short in names.items():
@@ -130,8 +141,14 @@ def _twice(name: str, file: str) -> ValueError:
     )
 
 
-def _without_wrappers(name: str) -> str:
+def without_wrappers(name: str) -> str:
+    """A name without what training puts into it."""
     return ".".join(word for word in name.split(".") if word not in _WRAPPERS)
+
+
+def some(names: list[str]) -> str:
+    """The first three names and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _without_prefixes(name: str) -> str:
@@ -145,4 +162,4 @@ def _refused(file: str, name: str) -> str:
         what = f"holds Python objects beside its weights ({name}), and they were not opened"
     else:
         what = f"asks to run Python code ({name}), which was not done"
-    return f"model_name '{file}' {what}: use a file of weights alone, best a .safetensors."
+    return f"{file} {what}: use a file of weights alone, best a .safetensors."
