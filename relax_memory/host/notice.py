@@ -98,7 +98,7 @@ class TimeLeft:
     def __call__(self, done: float, total: float) -> str:
         """ ", 42 s left"; empty at first, as what came before was loading."""
         now = time.perf_counter()
-        if self._first is None:
+        if self._first is None or done <= self._first[0]:  # a run may be begun a second time
             self._first = (done, now)
             return ""
         first_done, first = self._first

@@ -9,7 +9,6 @@ import tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import CFGOverride, RandomNoise, SamplerCustomAdvanced
-from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_perpneg import Guider_PerpNeg, PerpNeg
 
 STEPS, LAYERS = 4, 3
@@ -66,18 +65,7 @@ def skips_a_block_now_and_then(calls):
     return skip
 
 
-def easy_cache(**settings):
-    defaults = {"reuse_threshold": 5.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
-    return EasyCacheNode.execute(tiny.remembering(), **defaults | settings)[0]
-
-
-def lazy_cache():
-    return LazyCacheNode.execute(tiny.remembering(), 5.0, 0.0, 1.0, False)[0]
-
-
 CACHES = {
-    "EasyCache": (easy_cache, "nodes_easycache"),
-    "LazyCache": (lazy_cache, "nodes_easycache"),
     "of predictions": (
         lambda: with_wrapper(WrappersMP.PREDICT_NOISE, skips_steps([])),
         "skips_steps.wrapper of",
