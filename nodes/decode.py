@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from ..relax_memory.grid import WAN
 from ..relax_memory.host.film.decode import check_decodable
 from ..relax_memory.host.film.made import made_videos, times_remade
 from ..relax_memory.host.film.naming import fill_in
@@ -18,7 +19,7 @@ from .memory import CATEGORY
 
 FPS = io.Float.Input(
     "fps",
-    default=16.0,
+    default=WAN.fps,
     min=1.0,
     max=240.0,
     step=0.001,

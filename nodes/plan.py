@@ -3,6 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
+from ..relax_memory.grid import WAN
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.room.forecast import forecast
 from .memory import CATEGORY
@@ -25,18 +26,18 @@ class RelaxForcingPlan(io.ComfyNode):
                 io.Int.Input(
                     "width",
                     default=832,
-                    min=16,
+                    min=WAN.multiple,
                     max=8192,
-                    step=16,
+                    step=WAN.multiple,
                     tooltip="Width of the picture in pixels. Smaller is faster and takes less "
                     "memory; the checkpoints are made for 832x480.",
                 ),
                 io.Int.Input(
                     "height",
                     default=480,
-                    min=16,
+                    min=WAN.multiple,
                     max=8192,
-                    step=16,
+                    step=WAN.multiple,
                     tooltip="Height of the picture in pixels, a multiple of 16 like the width.",
                 ),
                 io.Int.Input(
@@ -44,7 +45,7 @@ class RelaxForcingPlan(io.ComfyNode):
                     default=957,
                     min=1,
                     max=1000001,
-                    step=4,
+                    step=WAN.video_frames,
                     tooltip="Length of the video in frames; 957 is 60 seconds at 16 fps.",
                 ),
                 FRAMES_PER_CHUNK,

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..relax_memory.grid import WAN
 from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
@@ -33,18 +34,18 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
         io.Int.Input(
             "width",
             default=832,
-            min=16,
+            min=WAN.multiple,
             max=8192,
-            step=16,
+            step=WAN.multiple,
             tooltip="Width of the picture in pixels. Smaller is faster and takes less memory; the "
             "checkpoints are made for 832x480.",
         ),
         io.Int.Input(
             "height",
             default=480,
-            min=16,
+            min=WAN.multiple,
             max=8192,
-            step=16,
+            step=WAN.multiple,
             tooltip="Height of the picture in pixels, a multiple of 16 like the width.",
         ),
         io.Int.Input(
@@ -52,7 +53,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             default=957,
             min=1,
             max=1000001,
-            step=4,
+            step=WAN.video_frames,
             tooltip="Length of the video in frames, the prefix included. 957 is 60 seconds at 16 "
             "fps, 81 is 5. Longer costs time; beyond 40 seconds no more memory.",
         ),

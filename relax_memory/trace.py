@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from .grid import WAN
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkTrace:
@@ -70,7 +72,7 @@ class Trace:
 
     chunks: tuple[ChunkTrace, ...]
     rows: tuple[str, ...]
-    fps: float = 16.0
+    fps: float = WAN.fps
 
     def __post_init__(self) -> None:
         if not 0 < self.fps < float("inf"):

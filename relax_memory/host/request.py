@@ -8,13 +8,15 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..grid import WAN, Grid
 from .gates.conditioning import check_conditioning
-from .gates.latent import LATENT_CHANNELS, check_not_empty, check_size, prefix_of
+from .gates.latent import check_not_empty, check_size, prefix_of
 from .gates.model import check_model
 from .gates.sigmas import check_sigmas, first_level
 from .gates.start_image import start_image, without_start_image
 from .gates.words import say
 from .model.attention import check_supported
+from .model.family import grid_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,11 @@ class Request:
     batch_size: int = 1
     prefix: Tensor | None = None
     sigmas: Tensor | None = None
-    fps: float = 16.0
+    fps: float = WAN.fps
     autosave: bool = False
 
     def __post_init__(self) -> None:
-        check_size(self.width, self.height)
+        check_size(self.width, self.height, self.grid)
         for name in ("length", "steps", "frames_per_chunk", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more.")
@@ -68,19 +70,24 @@ class Request:
         say(notes)
 
     @property
+    def grid(self) -> Grid:
+        """How the latents of the model lie on the video."""
+        return grid_of(self.model)
+
+    @property
     def latent_frames(self) -> int:
         """Latent frames of the video that is returned."""
-        return (self.length - 1) // 4 + 1
+        return self.grid.latent_frames(self.length)
 
     @property
     def latent_size(self) -> tuple[int, int]:
         """Height and width of a latent frame."""
-        return self.height // 8, self.width // 8
+        return self.grid.latent_size(self.width, self.height)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
         """Shape of the latents that are returned: `[B, C, T, H/8, W/8]`."""
-        return (self.batch_size, LATENT_CHANNELS, self.latent_frames, *self.latent_size)
+        return (self.batch_size, self.grid.channels, self.latent_frames, *self.latent_size)
 
     @property
     def prefix_frames(self) -> int:
@@ -98,8 +105,8 @@ class Request:
         if self.prefix is None:
             return
         samples, *shape = self.prefix.shape
-        expected = [LATENT_CHANNELS, "frames", *self.latent_size]
-        if len(shape) != 4 or [shape[0], *shape[2:]] != [LATENT_CHANNELS, *self.latent_size]:
+        expected = [self.grid.channels, "frames", *self.latent_size]
+        if len(shape) != 4 or [shape[0], *shape[2:]] != [self.grid.channels, *self.latent_size]:
             raise ValueError(
                 f"prefix has shape {list(shape)} for each sample, but {expected} is needed for "
                 f"{self.width}x{self.height}: encode it with the Wan 2.1 VAE at this size."
@@ -114,7 +121,8 @@ class Request:
         if self.prefix_frames >= self.latent_frames:
             raise ValueError(
                 f"length is {self.length} video frames, which the prefix alone fills with "
-                f"{4 * self.prefix_frames - 3}: length counts the prefix too, so raise it."
+                f"{self.grid.length(self.prefix_frames)}: length counts the prefix too, so raise "
+                "it."
             )
         check_not_empty(self.prefix)
 
@@ -141,7 +149,7 @@ def make_request(
                 f"{source} carries a start image and prefix is connected too, but a video has one "
                 "beginning: remove the start image or the prefix."
             )
-        size = [8 * side for side in reversed(frames.shape[-2:])]
+        size = [grid_of(model).pixels * side for side in reversed(frames.shape[-2:])]
         if size != [settings["width"], settings["height"]]:
             raise ValueError(
                 f"{source} carries a start image of {size[0]}x{size[1]}, but the video is "

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-VIDEO_FRAMES = 4  # per latent frame, except that the first latent frame is one video frame
+from ..grid import Grid
 
 WIDTH, LEFT, RIGHT, MARGIN, LINE = 2000, 150, 410, 36, 30
 PLOT = WIDTH - LEFT - RIGHT
@@ -26,7 +26,7 @@ class Chart:
 
     def __init__(self, frames: int, fps: float) -> None:
         self.frames = frames
-        self.fps = fps
+        self._grid = Grid(fps=fps)
         self._image = Image.new("RGB", (WIDTH, MAX_HEIGHT), WHITE)
         self._pen = ImageDraw.Draw(self._image)
 
@@ -36,11 +36,11 @@ class Chart:
 
     def video_seconds(self, frames: int) -> float:
         """How long the first `frames` latent frames of a video last."""
-        return (VIDEO_FRAMES * (frames - 1) + 1) / self.fps if frames else 0.0
+        return self._grid.length(frames) / self._grid.fps
 
     def ago_seconds(self, frames: float) -> float:
         """How long ago `frames` latent frames are."""
-        return frames * VIDEO_FRAMES / self.fps
+        return self._grid.seconds(frames)
 
     def blank(self, height: int) -> np.ndarray:
         """An empty strip, `[height, frames, 3]`."""
@@ -96,7 +96,7 @@ class Chart:
         return y + 2 * LINE
 
     def _frame_at(self, seconds: float) -> int:
-        return math.ceil(seconds * self.fps / VIDEO_FRAMES)
+        return math.ceil(seconds * self._grid.fps / self._grid.video_frames)
 
     def _moments(self) -> Iterator[tuple[float, int]]:
         """Round moments of the video in seconds, and their place."""

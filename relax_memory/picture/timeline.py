@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from ..grid import WAN
 from ..plan import Chunk
 from ..trace import ChunkTrace, Trace
 from .chart import INK, LEFT, LINE, MARGIN, PLOT, Chart, Colour, duration, ticks
@@ -34,7 +35,7 @@ def draw_timeline(trace: Trace) -> np.ndarray:
     return _draw(trace, "What the video looked back at", history_frames)
 
 
-def draw_plan(chunks: Iterable[Chunk], *, fps: float = 16.0) -> np.ndarray:
+def draw_plan(chunks: Iterable[Chunk], *, fps: float = WAN.fps) -> np.ndarray:
     """Draw what chunks may read, before any is made, in the manner of `draw_timeline`."""
     chunks = tuple(chunks)
     planned = Trace(chunks=tuple(_planned(chunk) for chunk in chunks), rows=("plan",), fps=fps)

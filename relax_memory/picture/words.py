@@ -5,10 +5,8 @@ Knows no tensors and no host; bytes come in as numbers.
 
 from dataclasses import dataclass
 
+from ..grid import WAN, Grid
 from ..plan import Plan
-
-VIDEO_FRAMES_PER_LATENT = 4
-FPS = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +21,19 @@ class TierCost:
 
 
 def describe_plan(
-    plan: Plan, *, length: int, weights_bytes: int, chunk_bytes: int, tiers: list[TierCost]
+    plan: Plan,
+    *,
+    length: int,
+    weights_bytes: int,
+    chunk_bytes: int,
+    tiers: list[TierCost],
+    grid: Grid = WAN,
 ) -> str:
     """The report of a finite plan for a video of `length` video frames."""
-    lines = [*_length(plan, length), *_look_back(plan), ""]
+    lines = [_length(plan, grid), *_look_back(plan, grid), ""]
     lines += [f"Weights: {gigabytes(weights_bytes)}. A chunk in work: {gigabytes(chunk_bytes)}."]
     lines += [_tier(tier) for tier in tiers]
-    warnings = _warnings(plan, length)
+    warnings = _warnings(plan, length, grid)
     if warnings:
         lines += ["", "Mind:", *(f"- {warning}" for warning in warnings)]
     return "\n".join(lines)
@@ -40,14 +44,15 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _length(plan: Plan, length: int) -> list[str]:
-    return [
-        f"{_video_frames(plan)} frames, {_video_frames(plan) / FPS:g} s at {FPS:g} fps, "
+def _length(plan: Plan, grid: Grid) -> str:
+    video_frames = grid.length(plan.total_frames)
+    return (
+        f"{video_frames} frames, {video_frames / grid.fps:g} s at {grid.fps:g} fps, "
         f"in {plan.chunk_count} chunks of {plan.chunk_frames} latent frames."
-    ]
+    )
 
 
-def _look_back(plan: Plan) -> list[str]:
+def _look_back(plan: Plan, grid: Grid) -> list[str]:
     last = plan.chunk(plan.chunk_count - 1)
     roles = last.roles
     counts = [
@@ -60,7 +65,7 @@ def _look_back(plan: Plan) -> list[str]:
         f"The last chunk reads {roles.attended_frames} remembered latent frames: {parts or 'none'}."
     ]
     if roles.has_choice:
-        ago = ", ".join(f"{_seconds(last.first_frame - frame):g}" for frame in roles.candidates)
+        ago = ", ".join(f"{grid.seconds(last.first_frame - frame):g}" for frame in roles.candidates)
         lines.append(f"Its history is chosen among the moments {ago} s ago.")
     return lines
 
@@ -73,15 +78,17 @@ def _tier(tier: TierCost) -> str:
     return f"{mark} {tier.name}: {where}{'' if tier.fits else ' (more than is free)'}"
 
 
-def _warnings(plan: Plan, length: int) -> list[str]:
+def _warnings(plan: Plan, length: int, grid: Grid) -> list[str]:
     warnings = []
-    if _video_frames(plan) != length:
+    video_frames = grid.length(plan.total_frames)
+    if video_frames != length:
         warnings.append(
-            f"length {length} is not 4n + 1, so the video has {_video_frames(plan)} frames."
+            f"length {length} is not {grid.video_frames}n + 1, so the video has {video_frames} "
+            "frames."
         )
     surplus = -(plan.total_frames - plan.prefix_frames) % plan.chunk_frames
     if surplus:
-        whole = VIDEO_FRAMES_PER_LATENT * (plan.total_frames + surplus - 1) + 1
+        whole = grid.length(plan.total_frames + surplus)
         warnings.append(
             f"{plan.total_frames} latent frames are not whole chunks of {plan.chunk_frames}: "
             f"{surplus} more are made and cut off; length {whole} would keep them."
@@ -89,14 +96,6 @@ def _warnings(plan: Plan, length: int) -> list[str]:
     warnings += plan.policy.remarks(
         plan.total_frames,
         chooses=any(chunk.roles.has_choice for chunk in plan),
-        frame_seconds=_seconds(1),
+        frame_seconds=grid.seconds(1),
     )
     return warnings
-
-
-def _video_frames(plan: Plan) -> int:
-    return VIDEO_FRAMES_PER_LATENT * (plan.total_frames - 1) + 1
-
-
-def _seconds(frames: int) -> float:
-    return frames * VIDEO_FRAMES_PER_LATENT / FPS

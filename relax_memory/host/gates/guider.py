@@ -4,6 +4,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ..model.attention import check_supported
+from ..model.family import grid_of
 from .conditioning import check_conditioning
 from .latent import check_latent
 from .model import check_model
@@ -27,7 +28,7 @@ def check_run(
     model = guider.model_patcher
     network = model.get_model_object("diffusion_model")
     check_supported(network)
-    check_latent(noise)
+    check_latent(noise, grid_of(model))
     notes = check_model(model)
     if in_model(model) is not None:
         raise ValueError(

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ...grid import Grid
 from .words import listed
 
-LATENT_CHANNELS = 16
-MULTIPLE = 16  # pixels
 HARMLESS = {
     *("samples", "batch_index", "downscale_ratio_spacial", "downscale_ratio_temporal"),
 }
@@ -52,19 +51,21 @@ def check_not_empty(prefix: Tensor) -> None:
         )
 
 
-def check_latent(latents: Tensor) -> None:
+def check_latent(latents: Tensor, grid: Grid) -> None:
     """Raise ValueError unless these are latents of a Wan 2.1 video."""
-    if latents.ndim != 5 or latents.shape[1] != LATENT_CHANNELS:
+    if latents.ndim != 5 or latents.shape[1] != grid.channels:
         raise ValueError(
             f"latent_image has shape {list(latents.shape)}, but chunked sampling needs a video "
-            f"[batch, {LATENT_CHANNELS}, frames, height / 8, width / 8]: use an empty Wan 2.1 "
-            "video latent."
+            f"[batch, {grid.channels}, frames, height / {grid.pixels}, width / {grid.pixels}]: use "
+            "an empty Wan 2.1 video latent."
         )
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, grid: Grid) -> None:
     """Raise ValueError unless pictures of this size are whole patches of whole latents."""
     for name, value in (("width", width), ("height", height)):
-        if value < MULTIPLE or value % MULTIPLE:
-            near = max(MULTIPLE, round(value / MULTIPLE) * MULTIPLE)
-            raise ValueError(f"{name} is {value}, but Wan needs a multiple of 16: use {near}.")
+        if value < grid.multiple or value % grid.multiple:
+            near = max(1, round(value / grid.multiple)) * grid.multiple
+            raise ValueError(
+                f"{name} is {value}, but Wan needs a multiple of {grid.multiple}: use {near}."
+            )

@@ -12,8 +12,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...grid import WAN
 from .conditioning import START_IMAGE
-from .latent import LATENT_CHANNELS
 
 PICTURE, MASK = START_IMAGE
 
@@ -76,10 +76,10 @@ def _in_options(name: str, options: Mapping[str, object]) -> Iterator[tuple[str,
             f"{name} conditioning carries {MASK if picture is None else PICTURE} as another model "
             "reads it: for a start image use Wan Image To Video, or connect VAE Encode to prefix."
         )
-    if picture.shape[1] != LATENT_CHANNELS or mask.shape[2] != picture.shape[2]:
+    if picture.shape[1] != WAN.channels or mask.shape[2] != picture.shape[2]:
         raise ValueError(
             f"{name} conditioning carries pictures of shape {list(picture.shape)} with a mask of "
-            f"shape {list(mask.shape)}, but a start image has {LATENT_CHANNELS} channels "
+            f"shape {list(mask.shape)}, but a start image has {WAN.channels} channels "
             "and a mask of as many frames: control videos and pictures for other models cannot be "
             "followed, so connect the prompt without them."
         )

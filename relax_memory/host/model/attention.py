@@ -21,6 +21,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
+from ...grid import WAN
 from ...memory.storage import Storage
 from ...policies import Policy
 from ..options import KEY, Options, options_in
@@ -94,11 +95,11 @@ def check_supported(network: torch.nn.Module) -> None:
             f"model is a {kind}, but Relax Forcing needs a Wan 2.1 text-to-video model: load a "
             "Self Forcing, CausVid or Causal Forcing checkpoint."
         )
-    if network.model_type != "t2v" or network.in_dim != 16:
+    if network.model_type != "t2v" or network.in_dim != WAN.channels:
         raise ValueError(
             f"model is a Wan {network.model_type} model with {network.in_dim} input channels, but "
-            "Relax Forcing needs Wan 2.1 text-to-video with 16: load a Self Forcing, CausVid or "
-            "Causal Forcing checkpoint."
+            f"Relax Forcing needs Wan 2.1 text-to-video with {WAN.channels}: load a Self Forcing, "
+            "CausVid or Causal Forcing checkpoint."
         )
 
 

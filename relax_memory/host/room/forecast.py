@@ -10,6 +10,7 @@ from ...plan import Plan
 from ...policies import RelaxedMemory
 from ..gates.latent import check_size
 from ..model.attention import check_supported
+from ..model.family import grid_of
 from ..options import Options, options_of
 from .budget import Budget, make_budget
 
@@ -31,14 +32,16 @@ def forecast(
         ValueError: a model or sizes that cannot be sampled.
     """
     check_supported(model.get_model_object("diffusion_model"))
-    check_size(width, height)
+    grid = grid_of(model)
+    check_size(width, height, grid)
     remembered = options_of(model) or Options(policy=RelaxedMemory())
     plan = Plan(
         remembered.policy,
-        total_frames=(length - 1) // 4 + 1,
+        total_frames=grid.latent_frames(length),
         chunk_frames=frames_per_chunk,
     )
-    size = {"rows": batch_size, "height": height // 8, "width": width // 8}
+    latent_height, latent_width = grid.latent_size(width, height)
+    size = {"rows": batch_size, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, plan, remembered.storage, **size)
     tiers = [
         make_budget(model, plan, Storage(device=device, dtype=dtype), **size)
@@ -48,6 +51,7 @@ def forecast(
     text = describe_plan(
         plan,
         length=length,
+        grid=grid,
         weights_bytes=chosen.weights_bytes,
         chunk_bytes=chosen.chunk_bytes,
         tiers=[_tier(budget, chosen) for budget in tiers],

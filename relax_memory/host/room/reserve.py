@@ -19,6 +19,7 @@ from ...plan import Plan
 from ...policies import Policy
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
+from ..model.family import grid_of
 from ..options import KEY
 from .budget import Budget, check_budget, make_budget
 
@@ -59,7 +60,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
                     "model is spread over several GPUs, but its memory lies on one: use the model "
                     "without the multi-GPU node."
                 )
-            check_latent(noise)
+            check_latent(noise, grid_of(guider.model_patcher))
             plan = sampler.plan(policy, noise.shape[2])
             budget = decide(guider, plan, options[KEY].storage, noise, sampler.spared_bytes)
             options[KEY] = replace(

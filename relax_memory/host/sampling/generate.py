@@ -18,7 +18,6 @@ from ...plan import Plan
 from ...policies import RelaxedMemory
 from ...trace import Trace, joined
 from ..film.live import LiveVideo
-from ..gates.latent import LATENT_CHANNELS
 from ..keeping.autosave import Autosave, autosave
 from ..lengths import note_lengths
 from ..model.attention import with_memory
@@ -165,8 +164,8 @@ def _sample(
         whole_previews=progress.animated,
         spared_bytes=live.spared_bytes if live else 0,
     )
-    shape = (request.batch_size, LATENT_CHANNELS, request.frames_per_chunk, *request.latent_size)
-    empty = torch.zeros(shape)
+    samples, channels, _, *size = request.latent_shape
+    empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)
     guider.sample(
         empty, empty, sampler, sigmas, callback=progress, disable_pbar=True, seed=request.seed
     )
