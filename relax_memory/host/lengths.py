@@ -9,14 +9,14 @@ from .request import Request
 
 def note_lengths(request: Request) -> None:
     """Note a length that the video cannot have, and that an encoded video may have lost its end."""
-    frames = 4 * request.latent_frames - 3
+    frames = request.grid.length(request.latent_frames)
     if frames != request.length:
         note(
             f"length is {request.length}, but latents hold 4n + 1 video frames: the video has "
             f"{frames}, the next length is {frames + 4}"
         )
     if request.prefix_frames > 1 and _is_encoded("prefix"):
-        kept = 4 * request.prefix_frames - 3
+        kept = request.grid.length(request.prefix_frames)
         note(
             f"The video continues after frame {kept} of what was encoded for prefix: latents hold "
             f"4n + 1 video frames, so frames {kept + 1} to {kept + 3} are left out where there are "

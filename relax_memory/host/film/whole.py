@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...film.background import write_video
 from ...film.mp4 import VideoWriter
+from ...grid import WAN
 from ..notice import TimeLeft, tell, video_length
 from .decode import decode_video
 from .growing import Growing
@@ -44,7 +45,7 @@ def write_videos(
 
 def video_seconds(latent_frames: int, fps: float) -> float:
     """How long the video of so many latent frames plays."""
-    return (4 * latent_frames - 3) / fps
+    return WAN.length(latent_frames) / fps
 
 
 class _Progress(ProgressBar):
