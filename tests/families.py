@@ -63,6 +63,8 @@ def both(wanted):
     return parts | {wanted: prefixed("model.")}
 
 
+HALF = ("krea-realtime-video-14b.safetensors", "wan2.1_14B_causvid.safetensors")  # in bf16
+
 # Family: files, each with its content. All hold WEIGHTS where the authors' scripts look.
 FILES = {
     "Self Forcing": {
