@@ -4,11 +4,13 @@ Knows no policy and no roles: it is told which frames to keep and which to forge
 """
 
 from collections.abc import Iterable
+from functools import partial
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
-from .storage import Packed, pack, unpack
+from .storage import Packed, pack, room, unpack
 from .transfer import Arrival, Transfer
 
 Pair = tuple[Tensor, Tensor]
@@ -38,8 +40,8 @@ class Bank:
         self._dtype = dtype
         self._transfer = transfer
         self._slots: dict[int, int] = {}
-        self._layers: list[list[Tensor] | None] = [None] * layers
-        self._arriving: dict[tuple[int, int], list[Arrival]] = {}
+        self._layers: list[list[Packed] | None] = [None] * layers  # of keys and of values
+        self._arriving: dict[tuple[int, int, int | None], list[list[Arrival]]] = {}
         self._model_dtype = torch.float32
 
     @property
@@ -50,8 +52,8 @@ class Bank:
     @property
     def bytes(self) -> int:
         """Bytes allocated for keys and values."""
-        tensors = [tensor for layer in self._layers if layer is not None for tensor in layer]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        layers = [layer for layer in self._layers if layer is not None]
+        return sum(part.nbytes for layer in layers for packed in layer for part in packed.parts)
 
     def keep(self, frames: Iterable[int]) -> None:
         """Hold a slot for exactly these frames: others are forgotten, new ones await `store`.
@@ -73,52 +75,68 @@ class Bank:
         """The slot that holds `frame`, or None."""
         return self._slots.get(frame)
 
-    def store(self, layer: int, frame: int, keys: Tensor, values: Tensor) -> None:
-        """Copy one frame's un-rotated keys and values into its slot: `[B, tokens, heads, D]`."""
-        parts = [
-            part
-            for tensor in (keys, values)
-            for part in pack(tensor, self._dtype)
-            if part is not None
-        ]
-        self._model_dtype = keys.dtype
-        if self._layers[layer] is None:
-            self._layers[layer] = [self._empty(part) for part in parts]
-        for stored, part in zip(self._layers[layer], parts, strict=True):
-            target = stored[self._slots[frame]]
-            if self._transfer is None:
-                target.copy_(part)
-            else:
-                self._transfer.send(part, target)
+    def store(self, layer: int, frames: dict[int, Pair]) -> None:
+        """Copy frames' un-rotated keys and values `[B, tokens, heads, D]` into their slots."""
+        targets: list[Tensor] = []
+        sources: list[Tensor] = []
+        for frame, pair in frames.items():
+            slot = self._slots[frame]
+            for tensor, stored in zip(pair, self._stored(layer, pair), strict=True):
+                target = stored.map(itemgetter(slot))
+                if self._transfer is not None:
+                    packed = pack(tensor, self._dtype)
+                    for part, place in zip(packed.parts, target.parts, strict=True):
+                        self._transfer.send(part, place)
+                elif self._dtype == "model":
+                    targets.append(target.data)
+                    sources.append(tensor)
+                else:
+                    pack(tensor, self._dtype, out=target)
+        if targets:
+            torch._foreach_copy_(targets, sources)  # in one launch
 
-    def fetch(self, layer: int, slot: int) -> None:
-        """Start bringing a slot's content to the device, if it lies elsewhere.
+    def fetch(self, layer: int, slot: int, row: int | None = None) -> None:
+        """Start bringing a slot's content, all rows or one, to the device if it lies elsewhere.
 
         A layer that never ran has none: some nodes leave layers out of one conditioning.
         """
-        stored_parts = self._layers[layer]
-        if self._transfer and stored_parts and (layer, slot) not in self._arriving:
-            parts = [stored[slot] for stored in stored_parts]
-            self._arriving[layer, slot] = [self._transfer.fetch(part) for part in parts]
+        pair = self._layers[layer]
+        if self._transfer and pair and (layer, slot, row) not in self._arriving:
+            self._arriving[layer, slot, row] = [
+                [self._transfer.fetch(_row(part[slot], row)) for part in packed.parts]
+                for packed in pair
+            ]
 
-    def load(self, layer: int, slot: int) -> Pair:
+    def load(self, layer: int, slot: int, row: int | None = None) -> Pair:
         """Un-rotated keys and values `[B, tokens, heads, head_dim]` of a slot, on the device.
 
         A slot that `keep` took from a frame still holds it until `store` fills it anew.
         """
-        self.fetch(layer, slot)
+        self.fetch(layer, slot, row)
         if self._transfer is None:
-            parts = [stored[slot] for stored in self._layers[layer]]
+            pair = [p.map(lambda part: _row(part[slot], row)) for p in self._layers[layer]]
         else:
-            parts = [arrival.tensor() for arrival in self._arriving.pop((layer, slot))]
-        half = len(parts) // 2
-        return (
-            unpack(Packed(*parts[:half]), self._model_dtype),
-            unpack(Packed(*parts[half:]), self._model_dtype),
-        )
+            arriving = self._arriving.pop((layer, slot, row))
+            pair = [Packed(*(arrival.tensor() for arrival in parts)) for parts in arriving]
+        keys, values = (unpack(packed, self._model_dtype) for packed in pair)
+        return keys, values
 
-    def _empty(self, part: Tensor) -> Tensor:
-        shape = (self._capacity_frames, *part.shape)
+    def _stored(self, layer: int, pair: Pair) -> list[Packed]:
+        """What a layer stores of keys and values, `[slots, B, tokens, heads, D]` each."""
+        if self._layers[layer] is None:
+            self._model_dtype = pair[0].dtype
+            shape = (self._capacity_frames, *pair[0].shape)
+            self._layers[layer] = [
+                room(shape, self._dtype, partial(self._empty, tensor)) for tensor in pair
+            ]
+        return self._layers[layer]
+
+    def _empty(self, like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None) -> Tensor:
         if self._transfer is None:
-            return part.new_empty(shape)
-        return self._transfer.empty(shape, part.dtype)
+            return like.new_empty(shape, dtype=dtype)
+        return self._transfer.empty(shape, dtype or like.dtype)
+
+
+def _row(tensor: Tensor, row: int | None) -> Tensor:
+    """One row of a frame `[B, ...]`, or all of them."""
+    return tensor if row is None else tensor[row : row + 1]

@@ -40,8 +40,7 @@ class KeyValueBuffer:
         length = keys.shape[1]
         tokens = length // chunk_frames
         pair = self._pair(layer, chunk_frames, keys)
-        for stored, new in zip(pair, (keys, values), strict=True):
-            stored[:, -length:] = new
+        torch._foreach_copy_([stored[:, -length:] for stored in pair], [keys, values])
         end = pair[0].shape[1] - length
         parts = [slice(end - first * tokens, end - last * tokens) for first, last in past]
         if not parts:
@@ -53,11 +52,18 @@ class KeyValueBuffer:
             return tuple(torch.cat([stored[:, part] for part in parts], dim=1) for stored in pair)
         return pair[0][:, whole], pair[1][:, whole]
 
-    def place(self, layer: int, position: int, rows: slice, pair: tuple) -> None:
-        """Put one frame's rotated keys and values `[rows, tokens, heads, D]` at a position."""
-        for stored, new in zip(self._layers[layer], pair, strict=True):
-            tokens = new.shape[1]
-            stored[rows, position * tokens : (position + 1) * tokens] = new
+    def place(self, layer: int, frames: list[tuple[int, slice, tuple[Tensor, Tensor]]]) -> None:
+        """Put frames at positions, `(position, rows, pair)` each, in one launch.
+
+        A pair is the frame's rotated keys and its values, `[rows, tokens, heads, D]`.
+        """
+        targets = [
+            stored[rows, position * new.shape[1] : (position + 1) * new.shape[1]]
+            for position, rows, pair in frames
+            for stored, new in zip(self._layers[layer], pair, strict=True)
+        ]
+        if targets:
+            torch._foreach_copy_(targets, [new for *_, pair in frames for new in pair])
 
     def _pair(self, layer: int, chunk_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
         if self._layers[layer] is None:

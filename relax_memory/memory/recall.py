@@ -33,14 +33,23 @@ class Selection:
     scores: tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
-class Move:
-    """One frame to be put, rotated to `time`, at a `position` of the buffer for some rows."""
+class Source(NamedTuple):
+    """A frame, for one row or for all of them (None)."""
 
-    position: int
     frame: int
+    row: int | None = None
+
+    @property
+    def rows(self) -> slice:
+        return slice(None) if self.row is None else slice(self.row, self.row + 1)
+
+
+class Move(NamedTuple):
+    """What is put, rotated to `time`, at a `position` of the buffer."""
+
+    source: Source
+    position: int
     time: int
-    rows: slice
 
 
 class Place(NamedTuple):
@@ -72,19 +81,25 @@ class Memory:
         dtype: str = "model",
         transfer: Transfer | None = None,
     ) -> None:
-        def bank(dtype: str, exact: bool) -> Bank:
-            frames = plan.peak_frames(ahead_chunks=2, exact=exact)
+        def bank(dtype: str, frames: int) -> Bank:
             return Bank(layers=layers, capacity_frames=frames, dtype=dtype, transfer=transfer)
 
+        exact_frames, other_frames = (
+            plan.peak_frames(ahead_chunks=2, exact=exact) for exact in (True, False)
+        )
         self._plan = plan
         self._rotate = rotate
         self._layers = layers
-        self._exact = bank("model", exact=True)
-        self._history = bank(dtype, exact=False)
+        if dtype == "model":  # a frame stays where it is when it becomes a candidate
+            self._exact = self._history = bank(dtype, exact_frames + other_frames)
+            self._banks = (self._exact,)
+        else:
+            self._exact, self._history = bank("model", exact_frames), bank(dtype, other_frames)
+            self._banks = (self._exact, self._history)
         self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
         self.selection = _without_choice(plan.chunk(0), rows)
         self._means: dict[int, Tensor] = {}
-        self._sources: dict[int, Place] = {}
+        self._sources: dict[Source, Place] = {}
         self._demoted: list[int] = []
         self._moves: list[Move] = []
         self._ready = [0] * layers
@@ -93,7 +108,7 @@ class Memory:
     @property
     def bytes(self) -> int:
         """Bytes of keys and values held, stored and ready to read."""
-        return self._exact.bytes + self._history.bytes + self.buffer.bytes
+        return sum(bank.bytes for bank in self._banks) + self.buffer.bytes
 
     def read(self, pass_: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of what the pass reads and of the chunk itself, until `commit`.
@@ -142,23 +157,24 @@ class Memory:
         if layer == 0:
             self._turn_to_next(chunk, keys)
         # Load first, store last: a frame that moves may lie in the slot that a new one takes, and
-        # placing it must not wait for its own copy.
-        stored = {f: place.bank.load(layer, place.slot) for f, place in self._sources.items()}
-        self._prepare(layer, stored | fresh)
+        # what is read next must not queue behind what is stored now.
+        stored = {
+            source: place.bank.load(layer, place.slot, source.row)
+            for source, place in self._sources.items()
+        }
+        self._prepare(layer, stored, fresh)
         self._ready[layer] = chunk.index + 1
-        for frame in self._demoted:
-            self._history.store(layer, frame, *stored[frame])
-        for bank in (self._exact, self._history):
-            for frame in fresh.keys() & set(bank.frames):
-                bank.store(layer, frame, *fresh[frame])
         if layer + 1 < self._layers:
-            for place in self._sources.values():
-                place.bank.fetch(layer + 1, place.slot)
+            for source, place in self._sources.items():
+                place.bank.fetch(layer + 1, place.slot, source.row)
+        self._history.store(layer, {frame: stored[Source(frame)] for frame in self._demoted})
+        for bank in self._banks:
+            bank.store(layer, {f: pair for f, pair in fresh.items() if bank.slot(f) is not None})
 
     @property
     def frames(self) -> tuple[int, ...]:
         """Frames in storage, oldest first."""
-        return tuple(sorted(self._exact.frames + self._history.frames))
+        return tuple(sorted(frame for bank in self._banks for frame in bank.frames))
 
     def _turn_to_next(self, chunk: Chunk, keys: Tensor) -> None:
         """Choose for the next chunk, note what must move, and forget what nothing will read."""
@@ -168,16 +184,22 @@ class Memory:
         self.selection = self._choose(following, rows=keys.shape[0])
         self._moves = self._arrange()
         kept = [f for f in self._means if self._plan.is_read_after(f, following.index)]
-        exact = {f for f in kept if self._plan.is_read_after(f, following.index, exact=True)}
-        self._demoted = [f for f in self._exact.frames if f in kept and f not in exact]
-        wanted = {move.frame for move in self._moves} | set(self._demoted)
-        self._sources = {
-            frame: Place(bank, bank.slot(frame))
-            for bank in (self._exact, self._history)
-            for frame in wanted & set(bank.frames)
+        home = {
+            f: self._exact
+            if self._plan.is_read_after(f, following.index, exact=True)
+            else self._history
+            for f in kept
         }
-        self._exact.keep(exact)
-        self._history.keep(set(kept) - exact)
+        self._demoted = [f for f in self._exact.frames if home.get(f) not in (None, self._exact)]
+        wanted = {move.source for move in self._moves} | set(map(Source, self._demoted))
+        self._sources = {
+            source: Place(bank, bank.slot(source.frame))
+            for bank in self._banks
+            for source in wanted
+            if bank.slot(source.frame) is not None
+        }
+        for bank in self._banks:
+            bank.keep(f for f in kept if home[f] is bank)
         self._means = {f: self._means[f] for f in kept}
 
     def _choose(self, chunk: Chunk, rows: int) -> Selection:
@@ -209,16 +231,18 @@ class Memory:
                     moves.setdefault((position, frame, time), []).append(row)
         everyone = len(self.selection.history)
         return [
-            Move(*where, rows=span)
-            for where, rows in moves.items()
-            for span in ([slice(None)] if len(rows) == everyone else map(_one_row, rows))
+            Move(Source(frame, row), position, time)
+            for (position, frame, time), rows in moves.items()
+            for row in ([None] if len(rows) == everyone else rows)
         ]
 
-    def _prepare(self, layer: int, frames: dict[int, Pair]) -> None:
-        for move in self._moves:
-            keys, values = frames[move.frame]
-            pair = self._rotate(keys[move.rows], move.time), values[move.rows]
-            self.buffer.place(layer, move.position, move.rows, pair)
+    def _prepare(self, layer: int, stored: dict[Source, Pair], fresh: dict[int, Pair]) -> None:
+        """Put what must move, from where it was stored or from the chunk itself."""
+        placed = []
+        for source, position, time in self._moves:
+            keys, values = stored.get(source) or (t[source.rows] for t in fresh[source.frame])
+            placed.append((position, source.rows, (self._rotate(keys, time), values)))
+        self.buffer.place(layer, placed)
 
 
 def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
@@ -234,10 +258,6 @@ def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
             spans.append((first, left - frames))
         left -= frames
     return spans
-
-
-def _one_row(row: int) -> slice:
-    return slice(row, row + 1)
 
 
 def _without_choice(chunk: Chunk, rows: int) -> Selection:

@@ -3,6 +3,9 @@
 Sinks and tail keep the model's precision; only history candidates may be stored in fp8.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,26 +40,50 @@ class Packed(NamedTuple):
     data: Tensor
     scale: Tensor | None = None
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        return (self.data,) if self.scale is None else (self.data, self.scale)
 
-def pack(tensor: Tensor, dtype: str) -> Packed:
-    """`[B, tokens, heads, head_dim]` to what is stored."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> Packed:
+        """Each part changed by `function`."""
+        return Packed(*map(function, self.parts))
+
+
+def room(
+    shape: tuple[int, ...], dtype: str, empty: Callable[[tuple, torch.dtype | None], Tensor]
+) -> Packed:
+    """What tensors of a shape are stored in; `empty` makes it, None is the model's precision."""
+    if dtype == "model":
+        return Packed(empty(shape, None))
+    return Packed(empty(shape, FP8), empty((*shape[:-1], 1), torch.float32))
+
+
+def pack(tensor: Tensor, dtype: str, out: Packed | None = None) -> Packed:
+    """`[B, tokens, heads, head_dim]` to what is stored, in fp8 into `out` where that is given."""
     if dtype == "model":
         return Packed(tensor)
-    scale = tensor.abs().amax(dim=-1, keepdim=True).float().clamp(min=1e-12) / FP8_MAX
-    return Packed((tensor / scale).to(FP8), scale)
+    data, scale = out or room(
+        tensor.shape, dtype, lambda shape, kind: tensor.new_empty(shape, dtype=kind)
+    )
+    largest = {"ord": torch.inf, "dim": -1, "keepdim": True, "dtype": torch.float32}
+    torch.linalg.vector_norm(tensor, **largest, out=scale).clamp_(min=1e-12).div_(FP8_MAX)
+    return Packed(torch.div(tensor, scale, out=data), scale)
 
 
 def unpack(packed: Packed, dtype: torch.dtype) -> Tensor:
     """The tensor again; exact for "model", rounded to about 3 bits of mantissa for fp8."""
     if packed.scale is None:
         return packed.data
-    return (packed.data.to(torch.float32) * packed.scale).to(dtype)
+    tensor = torch.empty(packed.data.shape, dtype=dtype, device=packed.data.device)
+    return torch.mul(packed.data.to(torch.float32), packed.scale, out=tensor)
 
 
 def supports_fp8(device: torch.device) -> bool:
     """Whether tensors on `device` can be converted to fp8 and back; arithmetic is not needed."""
     try:
-        pack(torch.ones(1, 1, 1, 1, device=device), "fp8").data.float()
+        unpack(pack(torch.ones(1, 1, 1, 1, device=device), "fp8"), torch.float32)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError):
         return False
     return True

@@ -13,6 +13,14 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`, by way of pinned memory where that spares the host a wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        with suppress(RuntimeError):  # no memory can be pinned
+            return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 class Transfer:
     """A side stream of `device`, and the host memory that it copies to and from."""
 
@@ -20,6 +28,7 @@ class Transfer:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._pinned: list[Tensor] = []
+        self._can_pin = self._stream is not None
         if self._stream is not None:
             weakref.finalize(self, _unpin, self._pinned, self._stream)
 
@@ -30,17 +39,18 @@ class Transfer:
         power of two and kept for good.
         """
         tensor = torch.empty(shape, dtype=dtype, device="cpu")
-        if self._stream is not None and tensor.nbytes:
-            error = torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0)
-            if int(error) == 0:
+        if self._can_pin and tensor.nbytes:
+            error = int(torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0))
+            if error == 0:
                 self._pinned.append(tensor)
             else:
+                self._can_pin = False  # once refused it is not asked for again
                 self._forget_error()
                 log.warning(
-                    "reservoir_device: %.1f MB of host memory could not be pinned (CUDA error %d), "
-                    "so copies to it wait for each other.",
-                    tensor.nbytes / 1e6,
-                    int(error),
+                    "reservoir_device: no more host memory could be pinned than %.1f MB (CUDA "
+                    "error %d), so copies to the rest wait for each other.",
+                    sum(pinned.nbytes for pinned in self._pinned) / 1e6,
+                    error,
                 )
         return tensor
 

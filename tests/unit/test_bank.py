@@ -17,8 +17,7 @@ def content(frame, layer):
 
 def store(bank, frames):
     for layer in range(LAYERS):
-        for frame in frames:
-            bank.store(layer, frame, *content(frame, layer))
+        bank.store(layer, {frame: content(frame, layer) for frame in frames})
 
 
 def holds(bank, slot, frame):
@@ -71,7 +70,7 @@ def test_what_is_stored_is_a_copy():
     bank = Bank(layers=LAYERS, capacity_frames=1)
     bank.keep([0])
     keys, values = content(0, 0)
-    bank.store(0, 0, keys, values)
+    bank.store(0, {0: (keys, values)})
     keys.zero_()
     loaded, _ = bank.load(0, bank.slot(0))
     assert torch.equal(loaded, content(0, 0)[0])

@@ -165,9 +165,9 @@ def test_a_frame_is_stored_only_if_a_later_chunk_than_the_next_reads_it(policy, 
     stored = Counter()
     store = Bank.store
 
-    def counting(bank, layer, frame, keys, values):
-        stored[layer, frame] += 1
-        store(bank, layer, frame, keys, values)
+    def counting(bank, layer, frames):
+        stored.update((layer, frame) for frame in frames)
+        store(bank, layer, frames)
 
     monkeypatch.setattr(Bank, "store", counting)
     plan = Plan(policy, total_frames=90, chunk_frames=3)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import comfy.utils
 import torch
-from comfy.ldm.flux.math import apply_rope1
+from comfy.ldm.flux.math import apply_rope
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel
@@ -182,6 +182,7 @@ def _project(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rotated query, rotated and raw key, and value, each `[B, L, heads, head_dim]`."""
     shape = (*x.shape[:2], module.num_heads, module.head_dim)
-    query = apply_rope1(module.norm_q(module.q(x)).view(shape), freqs)
+    raw_query = module.norm_q(module.q(x)).view(shape)
     raw_key = module.norm_k(module.k(x)).view(shape)
-    return query, apply_rope1(raw_key, freqs), raw_key, module.v(x).view(shape)
+    query, key = apply_rope(raw_query, raw_key, freqs)
+    return query, key, raw_key, module.v(x).view(shape)
