@@ -4,7 +4,7 @@ A chunk with nothing before it may have levels of its own: some few-step checkpo
 where there is no memory to lean on. Knows no model and no sampler.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from torch import Tensor
@@ -23,6 +23,7 @@ class Schedule:
 
     sigmas: Tensor
     first: Tensor | None = None
+    _levels: dict[int, list] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def of(self, chunk: Chunk) -> Tensor:
         """The levels of a chunk."""
@@ -36,4 +37,6 @@ class Schedule:
     def levels(self, chunk: Chunk) -> list[tuple[Level, Level]]:
         """Each step's level and the next one, as tensor and as number."""
         sigmas = self.of(chunk)
-        return list(pairwise(zip(sigmas, sigmas.tolist(), strict=True)))
+        if id(sigmas) not in self._levels:
+            self._levels[id(sigmas)] = list(pairwise(zip(sigmas, sigmas.tolist(), strict=True)))
+        return self._levels[id(sigmas)]

@@ -7,6 +7,7 @@ import torch
 from comfy.model_base import BaseModel
 from torch import Tensor
 
+from ...memory.transfer import upload
 from ...noise import chunk_noise
 from ...passes import Chunk
 from ...rollout import Source
@@ -82,7 +83,8 @@ class FrameNoise:
             first_frame=chunk.first_frame,
             draw=draw,
             shape=tuple(shape),
-        ).to(self._sigma.device)
+        )
+        noise = upload(noise, self._sigma.device)
         if draw > 0:
             return noise
         sampling = self._model.model_sampling
@@ -92,10 +94,9 @@ class FrameNoise:
         return frames_of(self._video, chunk)
 
     def keep(self, x0: Tensor) -> Tensor:
-        return self._model.process_latent_out(x0).to(
-            comfy.model_management.intermediate_device(),
-            comfy.model_management.intermediate_dtype(),
-        )
+        # Scaled where it is kept: the host's constants lie there too.
+        x0 = x0.to(comfy.model_management.intermediate_device())
+        return self._model.process_latent_out(x0).to(comfy.model_management.intermediate_dtype())
 
     def restore(self, kept: Tensor) -> Tensor:
-        return self._model.process_latent_in(kept.to(self._sigma.device, torch.float32))
+        return upload(self._model.process_latent_in(kept.to(torch.float32)), self._sigma.device)
