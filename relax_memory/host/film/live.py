@@ -20,6 +20,7 @@ from torch import Tensor
 from ...film.background import BackgroundWriter, to_bytes
 from ...film.mp4 import VideoWriter
 from ..request import Request
+from ..room.residence import Residence
 from .decode import VideoDecoder
 from .growing import Growing
 from .output import remove_superseded
@@ -54,7 +55,8 @@ class LiveVideo:
     `partials` are their names while they grow. `supersedes` are such files of earlier runs, which
     are deleted at the end if the finished ones have every picture of them. `beside`: whether to
     decode a chunk while the next is sampled; by default where the devices are not the same.
-    `spared_bytes` are needed on the model's device for decoding.
+    `spared_bytes` are needed on the model's device for decoding. `must_load`: the VAE needs room
+    there, because the model has taken it back.
     """
 
     def __init__(
@@ -86,14 +88,16 @@ class LiveVideo:
         self._files = BackgroundWriter(files, depth=1) if beside else files
         self.displaces_model = not beside
         self.spared_bytes = 0 if beside else self._decoder.device_bytes
-        self._loaded = False
+        self.must_load = True
+        self._residence = Residence(vae.patcher)
 
     def append(self, latents: Tensor) -> None:
         """Decode the next latents `[B, C, t, h, w]`, which must not change until the end."""
-        if self.displaces_model or not self._loaded:
+        if self.must_load or (self.displaces_model and self._residence.is_broken):
             self._decoder.load()
-            self._loaded = True
+            self.must_load = False
         self._files.append(latents)
+        self._residence.note()
 
     def finish(self) -> list[Path]:
         """Turn what was written into ordinary MP4 files."""

@@ -149,11 +149,13 @@ def _sample(
     def between(finished: Finished, run: GuidedRollout) -> None:
         displaced = live is not None and live.displaces_model
         if displaced and plan.has_chunk(finished.chunk.index + 1):
-            run.load_model(finished.latents)
+            live.must_load |= run.load_model(finished.latents)
 
-    conditionings = {"positive": request.positive, "negative": request.negative}
+    prompts = {"positive": request.positive, "negative": request.negative}
     guider = comfy.samplers.CFGGuider(model)
-    guider.inner_set_conds({name: cond for name, cond in conditionings.items() if cond is not None})
+    guider.inner_set_conds(
+        {name: _on_device(prompt, model) for name, prompt in prompts.items() if prompt is not None}
+    )
     guider.set_cfg(request.cfg)
     sampler = RolloutSampler(
         plan,
@@ -169,6 +171,12 @@ def _sample(
     guider.sample(
         empty, empty, sampler, sigmas, callback=progress, disable_pbar=True, seed=request.seed
     )
+
+
+def _on_device(conditioning: list, model: ModelPatcher) -> list:
+    """The prompt where and as the model reads it, so that no pass copies it anew."""
+    like = {"device": model.load_device, "dtype": model.model.get_dtype_inference()}
+    return [[text.to(**like), *options] for text, *options in conditioning]
 
 
 def _sigmas(request: Request, model: ModelPatcher) -> Tensor:

@@ -18,6 +18,7 @@ from ...schedule import Schedule
 from ..model.attention import attached
 from ..model.suspects import suspects
 from ..options import KEY, Options
+from ..room.residence import Residence
 from .entries import Entries
 from .latents import HostSource
 from .ledger import Ledger, Stream
@@ -59,6 +60,7 @@ class GuidedRollout:
             plan, options.storage, guider.model_patcher.load_device, self._ledger
         )
         self._entries = Entries(guider, self._session)
+        self._residence = Residence(guider.model_patcher)
         # What mixes predictions may evaluate the model once more; a clean pass has nothing to mix.
         self._clean_options = {k: v for k, v in model_options.items() if k not in MIXERS}
 
@@ -86,6 +88,7 @@ class GuidedRollout:
                 for chunk, kept in chunks:
                     _check_finite(chunk, kept, self._plan)
                     trace = self._session.trace(chunk, time.perf_counter() - start)
+                    self._residence.note()
                     yield Finished(chunk=chunk, latents=kept, trace=trace, rows=self._session.rows)
                     start = time.perf_counter()
             finally:
@@ -137,15 +140,20 @@ class GuidedRollout:
             self._entries.evaluate([stream], x, self._clean_options)
             self._ledger.close({stream})
 
-    def load_model(self, like: Tensor) -> None:
-        """Bring the model back after another one was loaded to its device, as far as it fits there.
+    def load_model(self, like: Tensor) -> bool:
+        """Bring the model back as far as it fits if it had to go when another one was loaded.
 
         Leaves room for a chunk, and for what it remembers unless that is there already. For use
         between two chunks.
 
         Args:
             like: latents of the rollout, `[B, C, t, H, W]`.
+
+        Returns:
+            Whether it had to go.
         """
+        if not self._residence.is_broken:
+            return False
         model = self._guider.model_patcher
         samples, channels, _, *size = like.shape
         rows = samples * max(1, len(self._session.memories))
@@ -154,6 +162,7 @@ class GuidedRollout:
             [model, *self._guider.loaded_models],
             memory_required=max(chunk_bytes, self._options.reserved_bytes - self._session.bytes),
         )
+        return True
 
 
 def _check_finite(chunk: Chunk, kept: Tensor, plan: Plan) -> None:
