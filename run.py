@@ -31,6 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 HOST = ROOT / ".comfyui"
+OLD = ROOT / ".lowest"  # the lowest versions of some packages, for tests
 DATA = ROOT / "data"  # models, input, output and settings of the host that is started here
 STAMP = "relax-forcing.stamp"  # written last: without it an installation is not complete
 
@@ -44,6 +45,18 @@ NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pi
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
 DEMO = "Relax Forcing demo - long video on any computer.json"
 TIERS = ("unit", "parity", "host")
+# The lowest that ComfyUI allows of what the pack writes files with, of filelock the lowest tried.
+LOWEST = ("av==16.0.0", "filelock==3.12.0")
+LOWEST_TESTS = (
+    "tests/lowest",
+    "tests/unit/test_disk.py",
+    "tests/unit/test_stream.py",
+    "tests/unit/test_state.py::test_what_another_writer_holds_is_copied",
+    "tests/unit/test_state.py::test_a_killed_writer_holds_nothing",
+    "tests/host/test_decode.py::test_the_video_shows_the_hosts_pictures",
+    "tests/host/test_decode.py::test_the_host_saves_the_video_and_trims_it",
+    "tests/host/test_file_names.py::test_the_nodes_write_under_the_filled_in_name",
+)
 USAGE = """usage: python run.py COMMAND [arguments]
 
   demo   make a 60-second video with small models and say where it lies
@@ -91,6 +104,16 @@ def install():
     step("install the packages", pip(str(python), "install", *(TORCH + wanted)))
     (VENV / STAMP).write_text(pins)
     return str(python), HOST
+
+
+def install_lowest(python):
+    """Put the lowest versions into a folder of their own, beside those that are installed."""
+    pins = "\n".join(LOWEST + (python,))
+    if read_stamp(OLD) != pins:
+        shutil.rmtree(OLD, ignore_errors=True)
+        target = ("--no-deps", "--target", str(OLD))
+        step("install the lowest versions", pip(python, "install", *(target + LOWEST)))
+        (OLD / STAMP).write_text(pins)
 
 
 def read_stamp(folder):
@@ -264,7 +287,10 @@ def demo(arguments):
 
 
 def test(arguments):
-    """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5)."""
+    """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5).
+
+    Last, what writes and reads files with the lowest versions of the packages that do.
+    """
     python, host = prepare()
     require_test_tools(python)
     environment = dict(os.environ, COMFYUI_PATH=str(host))
@@ -274,6 +300,12 @@ def test(arguments):
     else:
         calls.extend(["pytest", "tests/" + tier] for tier in TIERS)
     statuses = [subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls]
+    if not arguments and LOWEST_TESTS:
+        install_lowest(python)
+        print("Testing with {}.".format(" and ".join(LOWEST)))
+        path = os.pathsep.join([str(OLD)] + os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        command = [python, "-m", "pytest"] + list(LOWEST_TESTS)
+        statuses.append(subprocess.call(command, cwd=ROOT, env=dict(environment, PYTHONPATH=path)))
     return int(any(statuses))
 
 

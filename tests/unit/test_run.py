@@ -32,7 +32,8 @@ NEWER_SYNTAX = (
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """An empty repository in place of ours."""
-    for name in ("VENV", "HOST", "DATA"):
+    monkeypatch.setattr(run, "LOWEST_TESTS", ())
+    for name in ("VENV", "HOST", "OLD", "DATA"):
         monkeypatch.setattr(run, name, tmp_path / getattr(run, name).name)
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
@@ -53,6 +54,8 @@ def steps(root, monkeypatch):
             self.append(purpose)
             if purpose == "make .venv":
                 write(python_of(root), "")
+            if purpose == "install the lowest versions":
+                write(run.OLD / "av.py", "")
 
     steps = Steps()
 
@@ -150,6 +153,19 @@ def test_comfyui_path_needs_a_host(root, monkeypatch):
     assert "no main.py" in message(run.prepare)
     write(root / "nowhere/main.py", "")
     assert run.prepare() == (sys.executable, root / "nowhere")
+
+
+def test_the_lowest_versions_are_installed_once_and_after_an_interrupt_again(steps, monkeypatch):
+    steps.fatal = "install the lowest versions"
+    with pytest.raises(KeyboardInterrupt):
+        run.install_lowest("python")
+    steps.fatal = None
+    for python in ("python", "python", "another python"):
+        run.install_lowest(python)
+    assert steps == ["install the lowest versions"] * 2
+    monkeypatch.setattr(run, "LOWEST", ("av==15.0.0",))
+    run.install_lowest("another python")
+    assert len(steps) == 3
 
 
 # --- unpacking ------------------------------------------------------------------------------------
@@ -282,6 +298,17 @@ def test_a_tier_that_collects_nothing_fails(root, monkeypatch, capfd, missing):
     monkeypatch.setenv("COMFYUI_PATH", str(root))
     assert run.main(["test"]) == (missing is not None)
     assert capfd.readouterr().out.count("1 passed") == 3 - (missing is not None)
+
+
+@pytest.mark.parametrize("wanted", ["old", "new"])
+def test_the_last_tests_run_with_the_lowest_versions(root, monkeypatch, wanted):
+    repository_with_tests(root, run.TIERS)
+    monkeypatch.setenv("COMFYUI_PATH", str(root))
+    monkeypatch.setattr(run, "LOWEST_TESTS", ("lowest.py",))
+    write(root / "lowest.py", f'import av\n\n\ndef test_it():\n    assert av.AGE == "{wanted}"\n')
+    write(run.OLD / "av.py", 'AGE = "old"\n')
+    write(run.OLD / run.STAMP, "\n".join((*run.LOWEST, sys.executable)))
+    assert run.main(["test"]) == (wanted == "new")
 
 
 def test_a_test_run_that_is_killed_fails(root, monkeypatch):
