@@ -1,15 +1,26 @@
 """A fingerprint is the same wherever the same is computed, and another where anything differs."""
 
 import functools
+import importlib.util
+import inspect
 import logging
 import os
 import subprocess
 import sys
 import threading
+import types
+import unittest.mock
 from dataclasses import dataclass
+from pathlib import Path
 
+import comfy.hooks
+import comfy.ldm.modules.attention
+import comfy.ldm.wan.model
 import comfy.model_management
+import comfy.ops
+import comfy.patcher_extension
 import comfy.sd
+import comfy.weight_adapter.bypass
 import pytest
 import tiny
 import torch
@@ -18,25 +29,36 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from conftest import ROOT
 
-from relax_memory.host.keeping.fingerprint import fingerprint, model_fingerprints
+from relax_memory.host.keeping.digest import Digest, Weights
+from relax_memory.host.keeping.fingerprint import (
+    fingerprint,
+    host_fingerprint,
+    model_fingerprints,
+)
 from relax_memory.host.model.attention import with_memory
 from relax_memory.policies import RelaxedMemory
 
 PATCHES = "LoRAs and model patches"
 
 
-def fresh(change=lambda weights: None):
-    """A model with memory, its weights loaded anew after `change`."""
+def bare(change=lambda weights: None):
+    """A model without memory, its weights loaded anew after `change`."""
     weights = tiny.state_dict()
     change(weights)
     options = {"dtype": torch.float32}
-    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options=options)
-    return with_memory(model, RelaxedMemory())
+    return comfy.sd.load_diffusion_model_state_dict(weights, model_options=options)
+
+
+def fresh(change=lambda weights: None):
+    return with_memory(bare(change), RelaxedMemory())
+
+
+without_memory = functools.cache(bare)
 
 
 @functools.cache
 def model():
-    return fresh()
+    return with_memory(without_memory(), RelaxedMemory())
 
 
 def with_lora(strength=1.0):
@@ -143,6 +165,82 @@ def compiled(x):
     return module(x, torch.compile)
 
 
+def attention_override(act):
+    base = model().clone()
+    base.model_options["transformer_options"]["optimized_attention_override"] = act
+    return base
+
+
+def named_alike(x):
+    """Two functions of one name with nothing in them but their code, as branches define them."""
+    if x == 0.5:
+
+        def attend(attention, *args, **kwargs):
+            return attention(*args, **kwargs) * 0.5
+    else:
+
+        def attend(attention, *args, **kwargs):
+            return attention(*args, **kwargs)
+
+    return attention_override(attend)
+
+
+def with_small_lora(x):
+    """One element differs, of a tensor that is larger than what is sampled of big ones."""
+    change = torch.zeros(256, 256)
+    change[100, 100] = x
+    lora = {"diffusion_model.blocks.0.self_attn.q.diff": change}
+    return comfy.sd.load_lora_for_models(model(), None, lora, 1.0, 0)[0]
+
+
+def with_mask(x):
+    """One element differs, of a tensor as large as a long video's mask."""
+    mask = torch.zeros(240, 60, 104)
+    mask[100, 30, 50] = x
+    return attention_override(functools.partial(max, mask))
+
+
+def with_callback(x):
+    base = model().clone()
+    base.add_callback(comfy.patcher_extension.CallbacksMP.ON_PRE_RUN, lambda model, x=x: None)
+    return base
+
+
+def with_attachment(x):
+    base = model().clone()
+    base.set_attachments("strength", x)
+    return base
+
+
+def with_transformer_option(x):
+    base = model().clone()
+    base.model_options["transformer_options"]["strength"] = x
+    return base
+
+
+def with_rope(x):
+    base = model().clone()
+    base.set_model_rope_options(1.0, 0.0, 1.0, 0.0, x, 0.0)
+    return base
+
+
+def attention_before_memory(x):
+    """Another node on a block's attention, as a function put into the place of the method."""
+    base = without_memory().clone()
+    name = "diffusion_model.blocks.0.self_attn.forward"
+    base.add_object_patch(name, lambda *args, x=x, **kwargs: None)
+    return with_memory(base, RelaxedMemory())
+
+
+def method_before_memory(x):
+    """The same as a method of the block's attention, as many nodes make it."""
+    base = without_memory().clone()
+    attention = base.model.diffusion_model.blocks[0].self_attn
+    method = types.MethodType(lambda self, *args, x=x, **kwargs: None, attention)
+    base.add_object_patch("diffusion_model.blocks.0.self_attn.forward", method)
+    return with_memory(base, RelaxedMemory())
+
+
 MAKERS = {
     "LoRA": with_lora,
     "closure": wrapped,
@@ -153,6 +251,16 @@ MAKERS = {
     "object with settings": lambda x: replaced([{x: x}]),
     "object with a module": module,
     "object with a compiled module": compiled,
+    "attention override": lambda x: attention_override(lambda f, *args, x=x: f(*args)),
+    "attention overrides of one name": named_alike,
+    "one element of a LoRA": with_small_lora,
+    "one element of a patch": with_mask,
+    "callback": with_callback,
+    "attachment": with_attachment,
+    "transformer option": with_transformer_option,
+    "rope": with_rope,
+    "attention before memory": attention_before_memory,
+    "method before memory": method_before_memory,
 }
 
 
@@ -168,6 +276,185 @@ def test_how_a_model_is_compiled_does_not_count():
     set_torch_compile_wrapper(one, backend="eager")
     set_torch_compile_wrapper(other, backend="aot_eager")
     assert model_fingerprints(one) == model_fingerprints(other)
+
+
+def test_a_block_compiled_in_its_place_does_not_count():
+    base = model().clone()
+    base.add_object_patch(
+        "diffusion_model.blocks.0", torch.compile(base.model.diffusion_model.blocks[0])
+    )
+    assert model_fingerprints(base) == model_fingerprints(model())
+
+
+def loaded(model):
+    """The model with all its patches in place, as a run leaves it."""
+    comfy.model_management.load_models_gpu([model], force_full_load=True)
+    return model
+
+
+def with_compute_dtype(model):
+    model.set_model_compute_dtype(torch.bfloat16)
+
+
+def with_replaced_layers(model):
+    model.add_object_patch("diffusion_model.blocks.1.ffn", torch.nn.Identity())
+
+
+def with_bypassed_layer(model):
+    layer = model.model.diffusion_model.blocks[0].ffn[0]
+    adapter = comfy.weight_adapter.LoRAAdapter(
+        set(), (torch.ones(512, 4), torch.ones(4, 256), *[None] * 4)
+    )
+    hook = comfy.weight_adapter.bypass.BypassForwardHook(layer, adapter)
+    injection = comfy.patcher_extension.PatcherInjection(
+        lambda model: hook.inject(), lambda model: hook.eject()
+    )
+    model.set_injections("bypass", [injection])
+
+
+@pytest.mark.parametrize("patch", [with_compute_dtype, with_replaced_layers, with_bypassed_layer])
+def test_it_is_the_same_before_a_model_is_loaded_while_it_is_and_after(patch):
+    patched = model().clone()
+    patch(patched)
+    before, plain = model_fingerprints(patched), model_fingerprints(model())
+    try:
+        loaded(patched)
+        assert model_fingerprints(patched) == before != plain
+        assert model_fingerprints(model()) == plain
+    finally:
+        patched.detach()
+    assert model_fingerprints(patched) == before
+    assert model_fingerprints(model()) == plain
+
+
+def test_a_method_replaced_past_the_patcher_counts(monkeypatch):
+    block = model().model.diffusion_model.blocks[1]
+    before = model_fingerprints(model())
+    monkeypatch.setattr(block, "forward", lambda x, **kwargs: x)
+    after = model_fingerprints(model())
+    assert [part for part, made in before.items() if after[part] != made] == [PATCHES]
+
+
+def test_the_kind_of_layers_counts(monkeypatch):
+    """As `fp8_e4m3fn_fast` has other layers over the same weights, on a card that can use them."""
+    layer = model().model.diffusion_model.blocks[1].ffn[0]
+    before = model_fingerprints(model())
+    monkeypatch.setattr(layer, "__class__", comfy.ops.fp8_ops.Linear)
+    after = model_fingerprints(model())
+    assert [part for part, made in before.items() if after[part] != made] == ["model"]
+
+
+def test_of_big_weights_samples_count():
+    big = torch.zeros(2**17)
+    one = Digest().of(Weights(big))
+    big[1] = 1.0
+    assert Digest().of(Weights(big)) == one != Digest().of(big)
+
+
+APPROXIMATE = {"sage": comfy.ldm.modules.attention.attention_sage, "another pack's": max}
+EXACT = {
+    "split": comfy.ldm.modules.attention.attention_split,
+    "sub-quadratic": comfy.ldm.modules.attention.attention_sub_quad,
+}
+
+
+@pytest.mark.parametrize("module", [comfy.ldm.modules.attention, comfy.ldm.wan.model])
+def test_an_approximate_attention_of_the_host_counts_and_an_exact_one_does_not(module, monkeypatch):
+    before = host_fingerprint()
+    for attention in EXACT.values():
+        monkeypatch.setattr(module, "optimized_attention", attention)
+        assert host_fingerprint() == before
+    for attention in APPROXIMATE.values():
+        monkeypatch.setattr(module, "optimized_attention", attention)
+        assert host_fingerprint() != before
+
+
+def test_sums_in_half_precision_count():
+    before = host_fingerprint()
+    torch.backends.cuda.matmul.allow_fp16_accumulation = True  # `--fast fp16_accumulation`
+    try:
+        assert host_fingerprint() != before
+    finally:
+        torch.backends.cuda.matmul.allow_fp16_accumulation = False
+
+
+# --- where files lie ------------------------------------------------------------------------------
+
+
+def imported_as(name, path):
+    """A module of this pack from its file, under another name."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    with unittest.mock.patch.dict(sys.modules, {name: module}):
+        spec.loader.exec_module(module)
+    return module
+
+
+def test_a_policy_whose_file_has_moved_is_the_same():
+    policies = Path(inspect.getfile(RelaxedMemory)).relative_to(ROOT)
+    name = "relax_memory.policies.elsewhere"
+    moved = imported_as(name, policies).RelaxedMemory
+    assert moved.__module__ == name != RelaxedMemory.__module__
+    before, after = model_fingerprints(model()), model_fingerprints(with_memory(model(), moved()))
+    assert after == before
+    other = model_fingerprints(with_memory(model(), moved(sink_frames=3)))
+    assert [part for part, made in before.items() if other[part] != made] == ["memory"]
+
+
+def test_our_own_patches_leave_nothing_whatever_they_are_called(monkeypatch):
+    before = model_fingerprints(model())
+    renamed = model().clone()
+    ours = functools.partial(with_memory, None)
+    renamed.add_wrapper_with_key("outer_sample", "relax_forcing_renamed", max)
+    renamed.add_wrapper_with_key("apply_model", "renamed", ours)
+    renamed.add_callback_with_key("on_load", "renamed", with_memory)
+    renamed.model_options["transformer_options"]["relax_forcing_options"] = object()
+    assert model_fingerprints(renamed) == before
+    for module in [m for m in sys.modules.values() if "relax_memory" in getattr(m, "__name__", "")]:
+        for kind in [k for k in vars(module).values() if inspect.isclass(k)]:
+            if kind.__module__ == module.__name__:
+                monkeypatch.setattr(
+                    kind, "__module__", f"/other/place.relax_memory.x.{kind.__name__}"
+                )
+    assert model_fingerprints(model()) == before
+
+
+PLACES = [
+    "/home/a/ComfyUI/custom_nodes/Pack.patches",
+    "/home/a/ComfyUI/custom_nodes/pack-main.patches",
+    "C:\\ComfyUI\\custom_nodes\\Pack.patches",
+    "D:\\AI\\custom_nodes/Pack@1_x_2.patches",
+]
+
+
+@pytest.mark.parametrize("place", PLACES[1:])
+def test_another_pack_in_another_folder_is_the_same(place):
+    def patch(module):
+        class Patch:
+            def __init__(self):
+                self.strength = 1.0
+
+        def override(attention, *args):
+            return attention(*args)
+
+        Patch.__module__ = override.__module__ = module
+        return [Patch(), Patch, override]
+
+    assert fingerprint(patch(place)) == fingerprint(patch(PLACES[0]))
+    assert fingerprint(patch(place)) != fingerprint(patch(place + "2"))
+
+
+def test_what_a_run_leaves_in_hooks_does_not_count():
+    def scheduled(strength):
+        hooks = comfy.hooks.create_hook_lora({}, strength, 0.0)
+        hooks.set_keyframes_on_hooks(comfy.hooks.HookKeyframeGroup())
+        hooks.hooks[0].hook_keyframe.add(comfy.hooks.HookKeyframe(strength, 0.25))
+        return [[torch.ones(1, 8, 4096), {"hooks": hooks}]]
+
+    conditioning = scheduled(0.5)
+    before = fingerprint(conditioning)
+    conditioning[0][1]["hooks"].hooks[0].initialize_timesteps(model().model)
+    assert fingerprint(conditioning) == before != fingerprint(scheduled(0.6))
 
 
 def quantised(scale):

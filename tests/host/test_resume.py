@@ -276,6 +276,7 @@ OTHERS = {
     "prefix": lambda: [{"prefix": prefix(1, seed=seed)} for seed in (5, 6)],
     "negative": lambda: [{"cfg": 3.0, "negative": negative} for negative in (NEGATIVE, OTHER)],
     "fp8": lambda: [{"model": tiny.remembering(reservoir_dtype=d)} for d in ("model", "fp8")],
+    "attention": lambda: [{}, {"model": with_attention_override()}],
 }
 
 
@@ -288,7 +289,6 @@ def test_no_chunk_fits_two_settings(output, settings):
 
 SAME = {
     "device of memory": lambda: {"model": tiny.remembering(reservoir_device="cpu")},
-    "attention": lambda: {"model": with_attention_override()},
     "negative without guidance": lambda: {"negative": NEGATIVE},
     "sigmas made from steps": lambda: {
         "sigmas": comfy.samplers.calculate_sigmas(

@@ -25,7 +25,7 @@ from ..gates.conditioning import skips_negative
 from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
-from .fingerprint import fingerprint, model_fingerprints
+from .fingerprint import fingerprint, host_fingerprint, model_fingerprints
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 CONDITIONINGS = ("positive", "negative")
@@ -142,7 +142,8 @@ def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[st
         "steps, shift or sigmas": sigmas,
         "precision of latents": comfy.model_management.intermediate_dtype(),
     }
-    return model_fingerprints(model) | {name: fingerprint(value) for name, value in values.items()}
+    made = model_fingerprints(model) | {"ComfyUI's attention and precision": host_fingerprint()}
+    return made | {name: fingerprint(value) for name, value in values.items()}
 
 
 def _keys(made_from: dict[str, str], plan: Plan) -> list[str]:

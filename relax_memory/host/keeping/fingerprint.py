@@ -1,39 +1,27 @@
 """What a rollout is made from, as fingerprints that are the same after a restart of the host.
 
-A MODEL does not say which file it came from, and the host's own ids are new in every process. So a
-fingerprint is made from content: samples of weights and LoRA tensors, all bytes of other tensors,
-and the values that patches and their functions hold. What cannot be compared gets a new fingerprint
-each time: then nothing saved is found again, but nothing wrong is ever continued.
+A MODEL does not say which file it came from, and the host's own ids are new in every process. So it
+is known by its content: by its weights and kinds of layers, and by all that was put into it. What
+this pack puts there counts by its settings alone, and what only rounds differently does not count.
 """
 
-import functools
-import hashlib
-import logging
-import secrets
-import types
-import weakref
-from collections.abc import Iterable, Iterator
-from pathlib import PurePath
+from collections.abc import Iterator
 
-import numpy
+import comfy.ldm.modules.attention
+import comfy.ldm.wan.model
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor
 
-from ..loading.recipe import RECIPE
-from ..options import KEY
+from ..options import KEY, options_of
+from .digest import Digest, Weights, is_ours, settings, uncompiled
 
-WEIGHT_SAMPLES = 64  # of each tensor; a training step changes nearly all of its elements
-PLAIN = (
-    *(type(None), bool, int, float, complex, str, bytes, range, slice),
-    *(PurePath, numpy.generic, torch.dtype, torch.device),
-)
-NOT_COMPARED = {  # how to compute, not what; memory has a fingerprint of its own
-    *("callbacks", "optimized_attention_override", "torch.compile", "torch_compile_kwargs"),
-    *(KEY, RECIPE),  # a recipe counts by the values that it resolves to
-}
-
-logger = logging.getLogger(__name__)
+NETWORK = "diffusion_model"
+COMPILED = ("torch.compile", "torch_compile_kwargs")  # last bits, as another GPU
+FILE = "lora_metadata"  # of the file that a LoRA came from
+# The same function of the same numbers; others, such as sage's, approximate it.
+EXACT_ATTENTION = ("basic", "flash", "pytorch", "split", "sub_quad", "xformers")
 
 
 def fingerprint(value: object) -> str:
@@ -41,38 +29,126 @@ def fingerprint(value: object) -> str:
     return Digest().of(value)
 
 
+def host_fingerprint() -> str:
+    """Fingerprint of what the host approximates, by its options or by another pack's doing."""
+    attention = comfy.ldm.modules.attention
+    exact = [getattr(attention, f"attention_{name}") for name in EXACT_ATTENTION]
+    used = (attention.optimized_attention, comfy.ldm.wan.model.optimized_attention)
+    fp16_sums = getattr(torch.backends.cuda.matmul, "allow_fp16_accumulation", False)
+    return fingerprint(([function for function in used if function not in exact], fp16_sums))
+
+
 def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
     """Fingerprints of a model with memory: of its weights, of all that patches it, of its policy.
 
     Weights are those before any LoRA, whether or not the host has one applied at the moment.
     """
-    digest = Digest(model, samples=WEIGHT_SAMPLES)
-    network = model.model.diffusion_model
-    remembered = model.model_options["transformer_options"][KEY]
-    base = [type(model.model), type(network), model.model.get_dtype_inference()]
-    weights = {
-        f"{prefix}{name}": _original(model, f"{prefix}{name}", module, name)
-        for prefix, module in _modules(network)
-        for name in dict(module.named_parameters(recurse=False))
-    }
+    parts = _Parts(model)
+    known = [(model.model, "model"), *((module, name) for name, module in parts.modules.items())]
+
+    def unfold(other: ModelPatcher) -> tuple:
+        others = _Parts(other)
+        return (None if other.model is model.model else others.base()), others.patches()
+
+    remembered = options_of(model)
     return {
-        "model": digest.of((base, weights)),
-        "LoRAs and model patches": digest.of(_patches(model)),
-        "memory": digest.of((remembered.policy, remembered.storage.dtype)),
+        "model": Digest(known, unfold).of(parts.base()),
+        "LoRAs and model patches": Digest(known, unfold).of(parts.patches()),
+        "memory": fingerprint((settings(remembered.policy), remembered.storage.dtype)),
     }
 
 
-def _modules(network: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """All modules, each with what comes before its parameters' names."""
-    return [(f"{name}." if name else "", module) for name, module in network.named_modules()]
+class _Parts:
+    """What a MODEL holds, its modules as they were before the host put any patch into them."""
+
+    def __init__(self, model: ModelPatcher) -> None:
+        self._model = model
+        self.modules = dict(_walk("", model.model, model.object_patches_backup))
+
+    def base(self) -> tuple:
+        """Precision, kinds of layers and weights."""
+        layers = {name: type(module) for name, module in self.modules.items()}
+        weights = {
+            f"{name}.{own}": _original(self._model, f"{name}.{own}", module, own)
+            for name, module in self.modules.items()
+            for own in (*module._parameters, *module._buffers)
+            if getattr(module, own) is not None
+        }
+        dtypes = [self._own("manual_cast_dtype"), getattr(self._own(NETWORK), "dtype", None)]
+        return type(self._model.model), dtypes, layers, Weights(weights)
+
+    def patches(self) -> tuple:
+        """All that nodes have put into the model."""
+        model = self._model
+        others = [
+            list(self._objects()),
+            model.weight_wrapper_patches,
+            model.wrappers,
+            model.callbacks,
+            model.injections,
+            model.additional_models,
+            model.attachments,
+            model.forced_hooks,
+            model.model_options,
+            self._own("model_sampling"),
+        ]
+        return Weights((model.patches, model.hook_patches)), _foreign(others)
+
+    def _own(self, name: str) -> object:
+        """An object of the model, by which a node may have replaced it."""
+        for held in (self._model.object_patches, self._model.object_patches_backup):
+            if name in held:
+                return held[name]
+        return getattr(self._model.model, name, None)
+
+    def _objects(self) -> Iterator[tuple[str, object]]:
+        """What stands in the place of the model's own objects, by name."""
+        patches = dict(self._replaced()) | self._model.object_patches
+        for name, value in patches.items():
+            if is_ours(value):
+                value = getattr(value, "original", None)
+            value = uncompiled(value)
+            if value is not None and value is not self.modules.get(name) and not _is_own(value):
+                yield name, value
+
+    def _replaced(self) -> Iterator[tuple[str, object]]:
+        """Methods that were replaced in place, past the host's patcher."""
+        before = self._model.object_patches_backup
+        for name, module in self.modules.items():
+            for method, value in vars(module).items():
+                if callable(getattr(type(module), method, None)):
+                    value = before.get(f"{name}.{method}", value)
+                    injected = isinstance(getattr(value, "__self__", None), BypassForwardHook)
+                    yield f"{name}.{method}", value.__self__.original_forward if injected else value
 
 
-def _original(model: ModelPatcher, name: str, module: torch.nn.Module, own_name: str) -> Tensor:
-    key = f"diffusion_model.{name}"
+def _walk(
+    name: str, module: torch.nn.Module, before: dict[str, object]
+) -> Iterator[tuple[str, torch.nn.Module]]:
+    """A module and those in it by name, each with the one that a patch has taken the place of."""
+    yield name, module
+    for own, child in module.named_children():
+        inner = f"{name}.{own}".lstrip(".")
+        if inner != "model_sampling":  # nothing of the network, and replaced by most loaders
+            yield from _walk(inner, before.get(inner, child), before)
+
+
+def _is_own(value: object) -> bool:
+    """Whether this is a module's method as its class has it."""
+    module = getattr(value, "__self__", None)
+    return (
+        isinstance(module, torch.nn.Module)
+        and getattr(type(module), value.__name__, None) is value.__func__
+    )
+
+
+def _original(model: ModelPatcher, key: str, module: torch.nn.Module, own_name: str) -> Tensor:
     if key in model.hook_backup:
         return model.hook_backup[key][0]
     if key in model.backup:
         return model.backup[key].weight
+    if key in model.backup_buffers:
+        return model.backup_buffers[key]
     weight = getattr(module, own_name)
     if next(module.children(), None) is not None:
         # With dynamic VRAM it has the file's dtype, until the host first loads it and casts it.
@@ -80,134 +156,20 @@ def _original(model: ModelPatcher, name: str, module: torch.nn.Module, own_name:
     return weight
 
 
-def _patches(model: ModelPatcher) -> tuple:
-    return (
-        model.patches,
-        model.object_patches,
-        model.weight_wrapper_patches,
-        model.hook_patches,
-        model.wrappers,
-        model.injections,
-        model.additional_models,
-        model.model_options,
-        model.get_model_object("model_sampling"),
-    )
-
-
-class Digest:
-    """Hashes of values by their content, each object once.
-
-    Args:
-        model: its base model stands for itself wherever it is met.
-        samples: elements that count of each tensor; None: all.
-    """
-
-    def __init__(self, model: ModelPatcher | None = None, *, samples: int | None = None) -> None:
-        self._samples = samples
-        self._known: dict[int, bytes] = {}
-        self._met: list[object] = []  # kept alive, so that ids stay theirs
-        if model is not None:
-            self._known[id(model.model)] = b"model"
-            for name, module in model.model.diffusion_model.named_modules():
-                self._known[id(module)] = f"module {name}".encode()
-
-    def of(self, value: object) -> str:
-        """Fingerprint of a value, 64 hexadecimal digits."""
-        try:
-            return self._hash(value).hex()
-        except Exception:  # other packs' objects may raise anything when they are looked into
-            logger.debug("No fingerprint", exc_info=True)
-            return _unlike_any(value).hex()
-
-    def _hash(self, value: object) -> bytes:
-        if isinstance(value, PLAIN):
-            return _join(_name(type(value)), repr(value).encode())
-        if id(value) not in self._known:
-            self._met.append(value)
-            self._known[id(value)] = b"cycle"
-            self._known[id(value)] = _join(_name(type(value)), *self._parts(value))
-        return self._known[id(value)]
-
-    def _parts(self, value: object) -> Iterator[bytes]:
-        match value:
-            case Tensor():
-                yield from self._tensor(value)
-            case numpy.ndarray():
-                yield f"{value.dtype} {list(value.shape)}".encode()
-                yield value.tobytes()
-            case set() | frozenset():
-                yield from sorted(map(self._hash, value))
-            case weakref.ReferenceType():
-                yield self._hash(value())
-            case _:
-                yield getattr(value, "__name__", "").encode()
-                yield from map(self._hash, _held(value))
-
-    def _tensor(self, tensor: Tensor) -> Iterator[bytes]:
-        yield f"{tensor.dtype} {list(tensor.shape)}".encode()
-        if hasattr(tensor, "__tensor_flatten__"):  # quantised: tensors in a tensor
-            yield from (
-                self._hash(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]
-            )
-            return
-        flat = tensor.detach().as_subclass(Tensor).reshape(-1)
-        if self._samples is not None:
-            flat = flat[:: flat.numel() // self._samples | 1]  # odd: not one column alone
-        yield flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-
-
-def _held(value: object) -> Iterable[object]:
-    """The values that tell this one from others of its type and name."""
+def _foreign(value: object) -> object:
+    """Without what this pack put there or what does not count, and without what is empty then."""
     match value:
         case dict():
-            return [part for item in value.items() if item[0] not in NOT_COMPARED for part in item]
+            kept = {k: _foreign(v) for k, v in value.items() if not _passed_over(k)}
+            return {key: value for key, value in kept.items() if _holds(value)}
         case list() | tuple():
-            return value
-        case types.ModuleType():
-            return ()
-        case type() | types.FunctionType():
-            return _name(value), *_captured(value)
-        case types.MethodType() | types.BuiltinFunctionType():
-            return getattr(value, "__func__", None), value.__self__
-        case functools.partial():
-            return value.func, value.args, value.keywords
-        case ModelPatcher():
-            return value.model, _patches(value)
-        case torch.nn.Module(_orig_mod=module):  # compiled
-            return (module,)
-        case object(__dict__=attributes):
-            return (attributes,)
-    return (_unlike_any(value),)
+            return [kept for kept in map(_foreign, value) if _holds(kept)]
+    return None if is_ours(value) else value
 
 
-def _captured(value: type | types.FunctionType) -> Iterator[object]:
-    """What a function holds besides its code; nothing of a class."""
-    for name in ("__defaults__", "__kwdefaults__"):
-        yield getattr(value, name, None)
-    for cell in getattr(value, "__closure__", None) or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not filled yet
-            yield None
+def _passed_over(key: object) -> bool:
+    return isinstance(key, str) and (key.startswith(KEY) or key in (*COMPILED, FILE))
 
 
-def _name(kind: type | types.FunctionType) -> bytes:
-    """Module and name, without the folder that the host puts before a pack's modules."""
-    module = kind.__module__.replace("\\", "/").rpartition("/")[2]
-    return f"{module}.{kind.__qualname__}".encode()
-
-
-def _unlike_any(value: object) -> bytes:
-    logger.warning(
-        "A %s in the model or conditioning cannot be compared, so autosave will not find this "
-        "rollout by itself after a restart: use Relax Forcing Resume.",
-        type(value).__qualname__,
-    )
-    return secrets.token_bytes(32)
-
-
-def _join(*parts: bytes) -> bytes:
-    joined = hashlib.sha256()
-    for part in parts:
-        joined.update(len(part).to_bytes(8, "little") + part)
-    return joined.digest()
+def _holds(value: object) -> bool:
+    return value is not None and not (isinstance(value, dict | list) and not value)

@@ -111,6 +111,11 @@ class MemoryAttention:
         self._layer = layer
         self._original = _held_weakly(original, network)
 
+    @property
+    def original(self) -> Callable[..., Tensor]:
+        """What it has taken the place of."""
+        return self._original()
+
     @torch.compiler.disable(recursive=False)
     def __call__(
         self,
@@ -125,7 +130,7 @@ class MemoryAttention:
         remembered = options_in(options)
         session = remembered.session if remembered else None
         if session is None:
-            return self._original(x, freqs, *args, transformer_options=options, **kwargs)
+            return self.original(x, freqs, *args, transformer_options=options, **kwargs)
         module = self._network().blocks[self._layer].self_attn
         query, key, raw_key, value = _project(module, x, freqs)
         out = self._attend(session, options, query, key, raw_key, value)
@@ -168,13 +173,14 @@ class MemoryAttention:
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def _held_weakly(method: Callable[..., Tensor], network: WanModel) -> Callable[..., Tensor]:
-    """A method of one of the network's modules without a hold on it; anything else as it is."""
+def _held_weakly(
+    method: Callable[..., Tensor], network: WanModel
+) -> Callable[[], Callable[..., Tensor]]:
+    """What gives the method, without a hold on it where it is that of one of the modules."""
     owner = getattr(method, "__self__", None)
-    if not any(owner is module for module in network.modules()):
-        return method
-    function, owner = method.__func__, weakref.ref(owner)
-    return lambda *args, **kwargs: function(owner(), *args, **kwargs)
+    if any(owner is module for module in network.modules()):
+        return weakref.WeakMethod(method)
+    return lambda: method
 
 
 def _project(
