@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -92,6 +93,8 @@ class SavedChunk:
         latents = safetensors.torch.load(data)["latents"]
         if latents.ndim != 5 or latents.shape[2] != len(trace.frames):
             raise ValueError(f"{len(trace.frames)} frames have shape {list(latents.shape)}")
+        if not torch.isfinite(latents).all():
+            raise ValueError("its latents are NaN or infinite")
         return cls(
             key=record["key"],
             follows=record["follows"],

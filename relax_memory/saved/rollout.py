@@ -20,6 +20,7 @@ from torch import Tensor
 from ..disk import unlink
 from .atomic import PART, checksum, write_whole
 from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, peek_key
+from .inputs import INPUTS
 
 DESCRIPTION = "rollout.json"
 LOCK = "lock"
@@ -72,9 +73,10 @@ class SavedRollout:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all chunk files."""
+        """Bytes of all chunk files and of the inputs."""
         with suppress(OSError):
-            return sum(path.stat().st_size for path in self.files)
+            inputs = [path for path in [self.folder / INPUTS] if path.exists()]
+            return sum(path.stat().st_size for path in (*self.files, *inputs))
         return 0
 
     @property
@@ -181,7 +183,7 @@ class SavedRollout:
             with self.hold():
                 for path in reversed(self.files):
                     unlink(path)
-                for name in (PART, DESCRIPTION):
+                for name in (PART, INPUTS, DESCRIPTION):
                     unlink(self.folder / name)
         except filelock.Timeout:
             return False

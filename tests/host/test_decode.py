@@ -353,3 +353,14 @@ def test_other_latents_are_refused(output):
     with pytest.raises(ValueError, match="samples"):
         decode(tiny_vae.latents(2)[:, :, :0])
     assert not output.exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_frames_that_would_be_black_are_refused_before_any_decoding(output, value):
+    latents = tiny_vae.latents(6)
+    latents[0, 3, 2, 1, 1] = latents[0, 3, 4, 1, 1] = value
+    with pytest.raises(
+        ValueError, match="NaN or infinite values in 2 of 6 latent frames, first in"
+    ):
+        decode(latents)
+    assert not output.exists()

@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import logging
+import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import comfy.model_management
 import comfy.sd
+import comfy.utils
 import crash_run
 import folder_paths
 import pytest
@@ -15,8 +18,10 @@ import tiny
 import torch
 from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+from conftest import ROOT
 
 from relax_memory.host.sampling.generate import Request, generate
+from relax_memory.saved.chunk import SavedChunk
 
 MODEL = tiny.model("wan")  # the one that `tiny.remembering` has
 POSITIVE, NEGATIVE, OTHER = (tiny.conditioning(seed) for seed in (1, 2, 3))
@@ -303,6 +308,179 @@ def test_what_does_not_change_the_video_continues_it(output, settings):
     for one in ({}, settings()):
         sample(chunks=2, **one)
     assert len(saved()) == 2
+
+
+# --- inputs that were computed elsewhere ----------------------------------------------------------
+
+
+def interrupted(chunks=2, **settings):
+    """An unfinished rollout, and its chunks."""
+    with accident(chunks, interrupt), pytest.raises(InterruptProcessingException):
+        sample(chunks=3, **settings)
+    return saved()
+
+
+def off_by(share, conditioning):
+    """The same embeddings, each token off by this share of its length."""
+    ((embeddings, options),) = conditioning
+    noise = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(9))
+    length = embeddings.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    return [[embeddings + share * length * noise, options]]
+
+
+def encoded(dtype, brighter=1.0):
+    """A picture as image to video encodes it; `--cpu-vae` has another precision than a GPU."""
+    rows, columns = torch.linspace(0, 6, 32), torch.linspace(0, 9, 48)
+    picture = (rows.sin()[:, None] * columns.cos())[None, ..., None].expand(1, 32, 48, 3) / 2 + 0.5
+    weights = comfy.utils.load_torch_file(str(ROOT / "demo" / "models" / "vae.safetensors"))
+    return {"samples": comfy.sd.VAE(sd=weights, dtype=dtype).encode(brighter * picture)}
+
+
+HALF = functools.cache(lambda: encoded(torch.bfloat16))
+ELSEWHERE = {
+    "picture": lambda: ({"prefix": HALF()}, {"prefix": encoded(torch.float32)}),
+    "words": lambda: ({}, {"positive": off_by(0.02, POSITIVE)}),
+    "both": lambda: (
+        {"prefix": HALF()},
+        {"prefix": encoded(torch.float32), "positive": off_by(0.001, POSITIVE)},
+    ),
+    "words with padding": lambda: ({"positive": PADDED}, {"positive": off_by(0.02, PADDED)}),
+    "negative": lambda: (
+        {"cfg": 3.0, "negative": NEGATIVE},
+        {"cfg": 3.0, "negative": off_by(0.02, NEGATIVE)},
+    ),
+}
+PADDED = [[torch.nn.functional.pad(POSITIVE[0][0], (0, 0, 0, 120)) * 1.0, {}]]
+PADDED[0][0][:, 100:] *= -1.0  # zeros that are negative, as a mask leaves them
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_inputs_that_differ_by_rounding_are_taken_as_saved(output, caplog, name):
+    caplog.set_level(logging.INFO)
+    here, elsewhere = ELSEWHERE[name]()
+    before = interrupted(**here)
+    latents, trace = sample(chunks=3, **here | elsewhere)
+    assert before.items() <= saved().items()
+    assert len(saved()) == len(trace.chunks)
+    assert torch.equal(latents, sample(autosave=False, chunks=3, **here)[0])
+    taken = " and ".join(name for name in ("positive", "negative", "prefix") if name in elsewhere)
+    assert re.search(
+        rf"Continues after 2 of \d saved chunks \(.+\), with {taken} as saved: "
+        r"what is connected now differs by [0-9.]+ % at most",
+        caplog.text,
+    )
+
+
+CHANGED = {
+    "brighter": lambda: ({"prefix": HALF()}, {"prefix": encoded(torch.bfloat16, brighter=0.97)}),
+    "other words": lambda: ({}, {"positive": off_by(0.06, POSITIVE)}),
+    "an option": lambda: ({}, {"positive": [[off_by(0.001, POSITIVE)[0][0], {"strength": 0.5}]]}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_inputs_that_people_change_begin_anew(output, caplog, name):
+    caplog.set_level(logging.INFO)
+    here, changed = CHANGED[name]()
+    before = interrupted(**here)
+    latents, trace = sample(chunks=3, **here | changed)
+    assert len(saved()) == len(before) + len(trace.chunks)
+    assert torch.equal(latents, sample(autosave=False, chunks=3, **here | changed)[0])
+    assert "Starts anew: " in caplog.text
+    assert "Relax Forcing Resume can still go on" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no tensors"])
+def test_without_its_inputs_a_rollout_goes_on_with_equal_ones_alone(output, content):
+    interrupted()
+    (inputs,) = output.glob("relax_forcing/*/inputs")
+    inputs.unlink() if content is None else inputs.write_bytes(content)
+    sample(chunks=3, positive=off_by(0.001, POSITIVE))
+    assert len(saved()) == 5
+    sample(chunks=3)
+    assert len(saved()) == 6
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def said(caplog, **settings):
+    """What autosave says of a run of 3 chunks."""
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    sample(**{"chunks": 3} | settings)
+    return [r.getMessage() for r in caplog.records if r.name.endswith("autosave")]
+
+
+def test_a_rollout_that_has_little_to_do_with_a_video_is_not_mentioned(output, caplog):
+    interrupted()
+    assert said(caplog, positive=OTHER, seed=8, prefix=prefix(3)) == []
+    assert said(caplog, positive=OTHER, seed=9) == []
+
+
+def test_going_on_by_resume_is_no_new_start(output, caplog):
+    interrupted()
+    (label,) = options()
+    resumed = {"samples": resume(label)}
+    assert said(caplog, positive=OTHER, prefix=resumed) == []
+    (text,) = said(caplog, prefix=resumed)
+    name = label.partition("  ")[0]
+    assert text == f"Continues from the first 6 frames of {name}, its prefix."
+
+
+def test_a_longer_video_costs_the_difference_and_says_so(output, caplog):
+    sample(chunks=3)
+    (text,) = said(caplog, chunks=4)
+    assert re.fullmatch(r"3 of 4 chunks are there already \(.+\): only the rest is made\.", text)
+
+
+@pytest.mark.parametrize("nan", [False, True])
+def test_a_damaged_chunk_is_named_and_made_again(output, caplog, nan):
+    latents, _ = sample(chunks=3)
+    damaged = Path(sorted(saved())[1])
+    if nan:
+        chunk = SavedChunk.read(damaged)
+        chunk.latents[0, 3, 1, 2, 2] = torch.nan
+        chunk.write(damaged.parent)
+        damaged.unlink()
+    else:
+        damaged.write_bytes(b"")
+    (text,) = said(caplog)
+    assert text.startswith("Continues after 1 of 3 saved chunks (")
+    assert text.endswith(f"; chunk 2 of {damaged.parent.name} is damaged or in use elsewhere.")
+    assert torch.equal(sample(chunks=3)[0], latents)
+
+
+# --- rollouts of version 0.1 ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def rollout_of_0_1(output):
+    """3 of 4 chunks that version 0.1 made of the small model with the settings of `crash_run`."""
+    (folder,) = (ROOT / "tests" / "host" / "data" / "rollout_0.1").iterdir()
+    shutil.copytree(folder, output / "relax_forcing" / folder.name)
+    return folder.name
+
+
+def test_a_rollout_of_0_1_is_listed_and_resume_goes_on_with_it(rollout_of_0_1):
+    (label,) = options()
+    assert label.startswith(rollout_of_0_1)
+    resumed = resume(label)
+    assert resumed.shape == (1, 16, 9, 4, 6)
+    latents, _ = sample(chunks=4, prefix={"samples": resumed})
+    assert torch.equal(latents[:, :, :9], resumed)
+    assert torch.isfinite(latents).all()
+
+
+def test_a_rollout_of_0_1_is_not_found_by_itself_and_resume_is_named(rollout_of_0_1, caplog):
+    before = saved()
+    (text,) = said(caplog, chunks=4)
+    assert text == (
+        f"{rollout_of_0_1} was saved by another version, which this one does not find by itself: "
+        "to go on with it, use Relax Forcing Resume."
+    )
+    assert before.items() <= saved().items()
+    assert said(caplog, chunks=4, seed=8, positive=OTHER) == []
 
 
 # --- Relax Forcing Resume -------------------------------------------------------------------------

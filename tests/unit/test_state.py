@@ -25,6 +25,7 @@ from relax_memory.saved.archive import (
     saved_rollouts,
 )
 from relax_memory.saved.chunk import SavedChunk, chunk_keys
+from relax_memory.saved.inputs import INPUTS, read_inputs, write_inputs
 from relax_memory.saved.rollout import DESCRIPTION, Description, SavedRollout
 from relax_memory.trace import ChunkTrace
 
@@ -130,6 +131,12 @@ def record(**changes):
     return {"relax_forcing": json.dumps(record)}
 
 
+def infinite():
+    latents = torch.zeros(1, 4, 3, 2, 2)
+    latents[0, 3, 2, 1, 1] = float("inf")
+    return latents
+
+
 LATENTS = {"latents": torch.zeros(1, 4, 3, 2, 2)}
 FOREIGN = {
     "empty": b"",
@@ -144,6 +151,8 @@ FOREIGN = {
     "other tensor": save({"video": LATENTS["latents"]}, record()),
     "other shape": save({"latents": torch.zeros(4, 4)}, record()),
     "other frames": save({"latents": torch.zeros(1, 4, 2, 2, 2)}, record()),
+    "NaN": save({"latents": torch.full((1, 4, 3, 2, 2), NAN)}, record()),
+    "one infinite value": save({"latents": infinite()}, record()),
     "future format": save(LATENTS, record(format=2)),
     "no key": save(LATENTS, {"relax_forcing": json.dumps({"format": 1})}),
     "strange trace": save(LATENTS, record(trace={"index": 0, "colour": 1})),
@@ -297,6 +306,37 @@ def test_a_killed_writer_holds_nothing(tmp_path):
         process.kill()
     with open_rollout(tmp_path, KEYS) as again:
         assert again.folder == saved.folder
+
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+def test_inputs_come_back_as_they_were_without_taking_room_for_padding(tmp_path):
+    embeddings = torch.randn(1, 512, 64)
+    embeddings[:, 9:] *= 0.0  # some of these zeros are negative
+    inputs = {"positive": [embeddings, torch.ones(1, 4)], "prefix": [torch.randn(1, 4, 3, 2, 2)]}
+    inputs["negative"] = [torch.zeros(1, 8, 64)]
+    write_inputs(tmp_path, inputs)
+    assert (tmp_path / INPUTS).stat().st_size < embeddings.nbytes / 5
+    for name, tensors in inputs.items():
+        read = read_inputs(tmp_path, name, tensors)
+        assert [save({"x": tensor}) for tensor in read] == [save({"x": t}) for t in tensors]
+    assert read_inputs(tmp_path, "prefix", [torch.zeros(1, 4, 5, 2, 2)]) is None
+    assert read_inputs(tmp_path, "picture", [torch.zeros(1)]) is None
+
+
+def test_long_inputs_are_not_kept(tmp_path):
+    write_inputs(tmp_path, {"prefix": [torch.zeros(1, 16, 300, 64, 64)]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_inputs_count_and_go_with_their_rollout(tmp_path):
+    saved = rollout(tmp_path)
+    before = saved.bytes
+    write_inputs(saved.folder, {"prefix": [torch.zeros(1, 4, 5, 2, 2)]})
+    assert saved.bytes == before + (saved.folder / INPUTS).stat().st_size
+    assert saved.delete()
+    assert not saved.folder.exists()
 
 
 # --- descriptions and lists -----------------------------------------------------------------------

@@ -138,6 +138,19 @@ def check_decodable(vae: comfy.sd.VAE, latents: Tensor) -> None:
             f"samples has {latents.shape[1]} channels, but vae is {_looks_like(vae)}: use the VAE "
             "that belongs to the model which made the video."
         )
+    _check_finite(latents)
+
+
+def _check_finite(latents: Tensor) -> None:
+    """Raises ValueError for frames that would be black; sizes alone hold no frames."""
+    if not latents.is_meta:
+        wrong = latents.isfinite().all(4).all(3).all(1).all(0).logical_not().nonzero()
+        if len(wrong):
+            raise ValueError(
+                f"samples holds NaN or infinite values in {len(wrong)} of {latents.shape[2]} "
+                f"latent frames, first in frame {int(wrong[0])}: they would be black, so make the "
+                "video anew from there, with another attention or precision (bf16 or fp32)."
+            )
 
 
 def decode_video(vae: comfy.sd.VAE, latents: Tensor, progress: ProgressBar) -> Iterator[Tensor]:

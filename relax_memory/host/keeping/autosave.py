@@ -4,11 +4,10 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import comfy.model_management
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -18,17 +17,18 @@ from torch import Tensor
 from ...keepers import Finished
 from ...plan import Plan
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
-from ...saved.chunk import SavedChunk, chunk_keys
+from ...saved.chunk import SavedChunk
+from ...saved.inputs import write_inputs
 from ...saved.rollout import Description, SavedRollout
 from ..film.output import name_in_output, path_in_output
-from ..gates.conditioning import skips_negative
 from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
-from .fingerprint import fingerprint, host_fingerprint, model_fingerprints
+from .inputs import computed_inputs, with_saved_inputs
+from .made_from import HOW, keys_of, made_from
+from .sentences import beginning, continuing, ending
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
-CONDITIONINGS = ("positive", "negative")
 VIDEOS = "unfinished videos"  # a setting that decides nothing
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,15 @@ def archive_folder() -> Path:
 class Autosave:
     """The saved rollout of one request, for as long as it is held.
 
-    `saved_chunks` is how many of the request were there at the beginning. `left_behind` are the
-    unfinished videos of earlier runs that are still there.
+    `request` may have inputs of the rollout in the place of those that were given. `saved_chunks`
+    is how many of the request were there at the beginning. `left_behind` are the unfinished videos
+    of earlier runs that are still there.
     """
 
-    def __init__(self, rollout: SavedRollout, keys: list[str], left_behind: list[Path]) -> None:
+    def __init__(
+        self, request: Request, rollout: SavedRollout, keys: list[str], left_behind: list[Path]
+    ) -> None:
+        self.request = request
         self._rollout = rollout
         self._keys = ["", *keys]
         self.saved_chunks = min(len(rollout.files), len(keys))
@@ -96,16 +100,19 @@ def autosave(
         OSError: the folder cannot be written to.
     """
     folder = archive_folder()
-    made_from = _made_from(request, model, sigmas)
-    keys = _keys(made_from, plan)
+    saved = [(rollout, rollout.description) for rollout in saved_rollouts(folder)]
+    given = made_from(request, model, sigmas)
+    request, made, reuse = with_saved_inputs(request, given, saved)
+    keys = keys_of(made, plan)
     with ExitStack() as held:
         try:
             # What was written of the first chunk is named by nothing but its rollout.
             rollout = held.enter_context(open_rollout(folder, keys, lambda: any(_begun(growing))))
-            ended = ended_empty(folder, made_from)
+            before = rollout.description
+            ended = ended_empty(folder, made)
             left_behind = _left_behind([rollout, *ended])
             videos = [name_in_output(video) for video in (*left_behind, *growing)]
-            _describe(rollout, request, model, made_from, videos, planned_chunks=len(keys))
+            _describe(rollout, request, model, made, videos, planned_chunks=len(keys))
             for other in ended:
                 delete(other)
         except OSError as error:
@@ -113,44 +120,21 @@ def autosave(
                 f"autosave cannot write to {folder} ({error.strerror or error}): make room there "
                 "or allow writing, or turn autosave off."
             ) from error
-        _show(_beginning(rollout, folder, made_from, planned_chunks=len(keys)))
+        saving = Autosave(request, rollout, keys, left_behind)
+        if saving.saved_chunks:
+            counts = saving.saved_chunks, len(keys)
+            spoilt = [other for other, then in saved if then and then.made_from == made]
+            _say(continuing(rollout, before, reuse, spoilt, counts=counts), note if reuse else tell)
+        else:
+            _say(beginning(made, request.prefix, saved), note)
         try:
-            yield Autosave(rollout, keys, left_behind)
+            yield saving
         finally:
             saved_chunks = len(rollout.files)
             if saved_chunks >= len(keys):
                 clean_up(folder)
             else:
-                ending = _ending(saved_chunks, len(keys), _begun(growing))
-                logger.info("%s.", ending)
-                note(ending)
-
-
-def _made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:
-    """Fingerprints of all that decides what a chunk looks like; the length does not."""
-    skipped = skips_negative(request.cfg, model.model_options)
-    values = {
-        "positive": request.positive,
-        "negative": None if skipped else request.negative,
-        "seed": request.seed,
-        "width": request.width,
-        "height": request.height,
-        "cfg": request.cfg,
-        "frames_per_chunk": request.frames_per_chunk,
-        "batch_size": request.batch_size,
-        "prefix": request.prefix,
-        "steps, shift or sigmas": sigmas,
-        "precision of latents": comfy.model_management.intermediate_dtype(),
-    }
-    made = model_fingerprints(model) | {"ComfyUI's attention and precision": host_fingerprint()}
-    return made | {name: fingerprint(value) for name, value in values.items()}
-
-
-def _keys(made_from: dict[str, str], plan: Plan) -> list[str]:
-    """One for each chunk; the conditioning, now the same for all, is what may differ by chunk."""
-    common = {name: made for name, made in made_from.items() if name not in CONDITIONINGS}
-    conditioning = fingerprint([made_from[name] for name in CONDITIONINGS])
-    return chunk_keys(fingerprint(common), [conditioning] * plan.chunk_count)
+                _say(ending(saved_chunks, len(keys), _begun(growing)), note)
 
 
 def _left_behind(rollouts: Iterable[SavedRollout]) -> list[Path]:
@@ -171,7 +155,7 @@ def _describe(
     rollout: SavedRollout,
     request: Request,
     model: ModelPatcher,
-    made_from: dict[str, str],
+    made: dict[str, str],
     videos: list[str],
     *,
     planned_chunks: int,
@@ -186,11 +170,25 @@ def _describe(
         settings={name: getattr(request, name) for name in settings}
         | {"memory": str(options_of(model).policy)}
         | ({VIDEOS: videos} if videos else {}),
-        made_from=made_from,
-        versions={"pack": _pack_version(), "ComfyUI": HOST_VERSION, "torch": torch.__version__},
+        made_from=made,
+        versions={
+            "pack": _pack_version(),
+            "ComfyUI": HOST_VERSION,
+            "torch": torch.__version__,
+            "autosave": HOW,
+        },
     )
+    if before is None:
+        _keep_inputs(rollout, request, made)
     if description != before:
         rollout.describe(description)
+
+
+def _keep_inputs(rollout: SavedRollout, request: Request, made: dict[str, str]) -> None:
+    try:
+        write_inputs(rollout.folder, computed_inputs(request, made))
+    except OSError as error:  # chunks are smaller and may still find room
+        logger.warning("The inputs of %s could not be kept: %s", rollout.name, error)
 
 
 def _pack_version() -> str:
@@ -199,39 +197,8 @@ def _pack_version() -> str:
     return "unknown"
 
 
-def _beginning(
-    rollout: SavedRollout, folder: Path, made_from: dict[str, str], *, planned_chunks: int
-) -> str:
-    """What a rollout begins with, in a sentence; empty where there is nothing to say."""
-    saved_chunks = min(len(rollout.files), planned_chunks)
-    if saved_chunks == planned_chunks:
-        return f"All {planned_chunks} chunks are saved already ({rollout.name})"
-    if saved_chunks:
-        return f"Continues after {saved_chunks} of {planned_chunks} saved chunks ({rollout.name})"
-    for other in saved_rollouts(folder):
-        description = other.description
-        if description is not None and not other.finished:
-            made_then = description.made_from
-            changed = [name for name, made in made_from.items() if made_then.get(name) != made]
-            if not changed:
-                return f"Starts anew: no chunk of the unfinished rollout {other.name} can be used"
-            return (
-                f"Starts anew: {', '.join(changed)} changed since the unfinished rollout "
-                f"{other.name}"
-            )
-    return ""
-
-
-def _ending(saved_chunks: int, planned_chunks: int, videos: list[Path]) -> str:
-    """What a run leaves that was stopped, in a sentence."""
-    text = f"{saved_chunks} of {planned_chunks} chunks are saved: queue again to continue"
-    if videos:
-        text += f". The video so far: {', '.join(map(name_in_output, videos))}"
-    return text
-
-
-def _show(text: str) -> None:
+def _say(text: str, show: Callable[[str], None]) -> None:
     """Say it in the log and on the node."""
     if text:
         logger.info("%s.", text)
-        tell(text)
+        show(text)

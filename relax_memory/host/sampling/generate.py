@@ -53,10 +53,11 @@ def generate(
         chunk_frames=request.frames_per_chunk,
         prefix_frames=request.prefix_frames,
     )
-    video = Video(request)
     growing = live.partials if live else ()
     saving = autosave(request, model, plan, sigmas, growing) if request.autosave else nullcontext()
     with saving as saved:
+        request = saved.request if saved else request
+        video = Video(request)
         if saved and live:
             live.supersedes = saved.left_behind
         shown = (_Growing(live, video),) if live else ()
