@@ -44,7 +44,7 @@ FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
 NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pip's own words
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
 DEMO = "Relax Forcing demo - long video on any computer.json"
-TIERS = ("unit", "parity", "host")
+TIERS = ("unit", "parity", "host", "browser")
 # The lowest that ComfyUI allows of what the pack writes files with, of filelock the lowest tried.
 LOWEST = ("av==16.0.0", "filelock==3.12.0")
 LOWEST_TESTS = (
@@ -298,7 +298,7 @@ def test(arguments):
     if arguments:
         calls.append(["pytest"] + arguments)
     else:
-        calls.extend(["pytest", "tests/" + tier] for tier in TIERS)
+        calls.extend(["pytest", "tests/" + tier] for tier in tiers())
     statuses = [subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls]
     if not arguments and LOWEST_TESTS:
         install_lowest(python)
@@ -309,8 +309,16 @@ def test(arguments):
     return int(any(statuses))
 
 
+def tiers():
+    """All tiers; where no browser can be counted on, all others and a line that says so."""
+    if sys.platform.startswith("linux"):
+        return TIERS
+    print("The tests in a browser run on Linux only: they did not run here.")
+    return tuple(tier for tier in TIERS if tier != "browser")
+
+
 def require_test_tools(python):
-    tools = "import hypothesis, pathspec, pytest, pytest_timeout, ruff"
+    tools = "import hypothesis, pathspec, playwright, pytest, pytest_timeout, ruff"
     if subprocess.call([python, "-c", tools], stderr=subprocess.DEVNULL):
         sys.exit(
             "Install the test tools first: {} -m pip install -r requirements-test.txt".format(

@@ -297,7 +297,18 @@ def test_a_tier_that_collects_nothing_fails(root, monkeypatch, capfd, missing):
     repository_with_tests(root, [tier for tier in run.TIERS if tier != missing])
     monkeypatch.setenv("COMFYUI_PATH", str(root))
     assert run.main(["test"]) == (missing is not None)
-    assert capfd.readouterr().out.count("1 passed") == 3 - (missing is not None)
+    assert capfd.readouterr().out.count("1 passed") == len(run.tiers()) - (missing is not None)
+
+
+def test_the_browser_tier_is_required_on_linux_and_elsewhere_its_absence_is_said(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert run.tiers() == ("unit", "parity", "host", "browser")
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert run.tiers() == ("unit", "parity", "host")
+    assert capsys.readouterr().out.count("\n") == 1
 
 
 @pytest.mark.parametrize("wanted", ["old", "new"])

@@ -1,0 +1,30 @@
+"""The templates in the real front end, in both renderers: make a video, stop one, make it again."""
+
+import pytest
+
+SHORT, LONG = 33, 957
+DEMO = "Relax Forcing demo - long video on any computer"
+STREAM = "Relax Forcing long video stream - self forcing"
+
+
+@pytest.mark.parametrize(
+    ("template", "sampler", "player"),
+    [
+        (DEMO, "RelaxForcingSampler", "RelaxForcingDecode"),
+        (STREAM, "RelaxForcingStream", "RelaxForcingStream"),
+    ],
+    ids=["demo", "stream"],
+)
+def test_a_video_plays_in_its_node_also_after_a_stopped_one(front_end, template, sampler, player):
+    front_end.open(template, length=LONG)
+    front_end.show(sampler)
+    front_end.run()
+    front_end.cancel()
+    front_end.wait_for_text("chunks are saved: queue again to continue")
+    if sampler == player:
+        front_end.wait_for_playing_video(".partial.mp4")
+    front_end.set_length(SHORT)
+    front_end.show(player)
+    front_end.run()
+    front_end.wait_for_text("2.1 s of video in ")
+    front_end.wait_for_playing_video("_.mp4")
