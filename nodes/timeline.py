@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..relax_memory.host.notice import speaking
-from ..relax_memory.picture.timeline import draw_timeline
+from ..relax_memory.picture.timeline import draw_timeline, on_dark
 from .memory import CATEGORY
 
 
@@ -37,5 +37,10 @@ class RelaxForcingTimeline(io.ComfyNode):
     @classmethod
     @speaking
     def execute(cls, trace) -> io.NodeOutput:
-        image = torch.from_numpy(draw_timeline(trace)).float().div(255)[None]
-        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+        picture = draw_timeline(trace)
+        dark = _image(on_dark(picture))  # white would glare on the canvas
+        return io.NodeOutput(_image(picture), ui=ui.PreviewImage(dark, cls=cls))
+
+
+def _image(picture):
+    return torch.from_numpy(picture).float().div(255)[None]

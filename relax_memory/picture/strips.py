@@ -28,6 +28,9 @@ SCORES: list[Colour] = [
 ]
 
 
+LEAST_DIFFERENCE = 0.02
+
+
 @dataclass(frozen=True)
 class ScoreColours:
     """Colours from `low` to `high`, the range of all finite scores; None where there are none."""
@@ -40,12 +43,17 @@ class ScoreColours:
         scores = [s for c in trace.chunks for row in c.scores for s in row if math.isfinite(s)]
         return cls(min(scores, default=None), max(scores, default=None))
 
+    @property
+    def differ(self) -> bool:
+        """Whether the scores differ by what can matter; less is not worth a shade."""
+        return self.low is not None and self.high - self.low >= LEAST_DIFFERENCE
+
     def __call__(self, score: float | None) -> Colour:
         if score is None:
             return HISTORY
         if not math.isfinite(score):
             return NO_SCORE
-        place = (score - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        place = (score - self.low) / (self.high - self.low) if self.differ else 0.5
         return SCORES[round(place * (len(SCORES) - 1))]
 
 

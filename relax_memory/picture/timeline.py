@@ -22,6 +22,7 @@ from .strips import HISTORY, NO_SCORE, SCORES, TAIL, THICK, THIN, Lanes, ScoreCo
 MAX_PANELS = 4
 HEIGHTS = (480, 330, 250, 210)  # of the lanes, with 1 to 4 panels
 LANE, BAND, GAP, BARS = 26, 18, 14, 90
+DARKEST = 32  # of a dark canvas
 
 NOW, NOW_TOO, GIVEN, SINK = (88, 88, 88), (120, 120, 120), (190, 190, 190), (0, 114, 178)
 
@@ -56,6 +57,13 @@ def _planned(chunk: Chunk) -> ChunkTrace:
         scores=(),
         seconds=0.0,
     )
+
+
+def on_dark(picture: np.ndarray) -> np.ndarray:
+    """The picture for a dark canvas: light turned into dark and the other way, in the same hues."""
+    colours = picture.astype(np.int16)
+    turned = 255 - colours.max(-1, keepdims=True) - colours.min(-1, keepdims=True) + colours
+    return (DARKEST + turned * (255 - DARKEST) / 255).astype(np.uint8)
 
 
 def _draw(trace: Trace, title: str, history_frames: int) -> np.ndarray:
@@ -114,7 +122,7 @@ def _legend(chart: Chart, trace: Trace, scores: ScoreColours, *, y: int) -> int:
         entries.append(([HISTORY], THICK, "history"))
     if any(set(chunk.candidates).difference(*chunk.history) for chunk in trace.chunks):
         entries.append(([HISTORY], THIN, "candidate for history"))
-    if scores.low is not None:
+    if scores.differ:
         low, high = _told_apart(scores.low, scores.high)
         entries.append((SCORES, THICK, f"score, {low} (light) to {high}"))
     if not all(map(math.isfinite, every)):
@@ -138,7 +146,7 @@ def _panel(
 ) -> int:
     chunks = trace.chunks
     if len(trace.rows) > 1:
-        chart.write(LEFT, y + LINE, trace.rows[row], ink=INK, size=26, anchor="ls")
+        chart.write(LEFT, y + LINE, _row_name(trace.rows[row]), ink=INK, size=26, anchor="ls")
         y += LINE + GAP
     frames = max(len(chunk.frames) for chunk in chunks)
     labels = [(y + BAND // 2, f"chunk: {_count(frames, 'frame')}", NOW)]
@@ -160,6 +168,14 @@ def _panel(
         y = chart.lay(_band(chart, chunks, [SINK if c.sink else None for c in chunks]), y)
     _write_labels(chart, labels)
     return y
+
+
+def _row_name(row: str) -> str:
+    """ "video 2" of "positive 1", as people count and call them."""
+    kind, _, sample = row.rpartition(" ")
+    if not sample.isdecimal():
+        return row
+    return f"video {int(sample) + 1}{'' if kind == 'positive' else f', {kind} prompt'}"
 
 
 def _write_labels(chart: Chart, labels: Iterable[tuple[float, str, Colour]]) -> None:

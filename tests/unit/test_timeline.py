@@ -207,3 +207,30 @@ def test_times_read_as_in_a_player():
 )
 def test_the_ends_of_the_scores_differ_if_the_scores_do(low, high, texts):
     assert timeline._told_apart(low, high) == texts
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ("positive 0", "video 1"),
+        ("negative 1", "video 2, negative prompt"),
+        ("other 2", "video 3, other prompt"),
+        ("plan", "plan"),
+    ],
+)
+def test_rows_are_called_as_people_count(row, name):
+    assert timeline._row_name(row) == name
+
+
+def test_scores_that_hardly_differ_have_one_shade():
+    near, far = strips.ScoreColours(-1.0, -0.995), strips.ScoreColours(-1.0, -0.9)
+    assert near(-1.0) == near(-0.995)
+    assert far(-1.0) != far(-0.9)
+
+
+def test_on_a_dark_canvas_nothing_glares_and_hues_stay():
+    picture = draw_timeline(trace_of(plan()))
+    dark = timeline.on_dark(picture)
+    assert dark[picture.min(-1) == 255].max() < 40
+    coloured = np.ptp(picture.astype(int), axis=-1) > 60
+    assert (dark[coloured].argmax(-1) == picture[coloured].argmax(-1)).mean() > 0.99
