@@ -14,7 +14,7 @@ from ..relax_memory.host.film.output import (
     workflow_metadata,
 )
 from ..relax_memory.host.film.whole import video_seconds, write_videos
-from ..relax_memory.host.notice import speaking, tell_made
+from ..relax_memory.host.notice import note, speaking, tell_made
 from .memory import CATEGORY
 
 FPS = io.Float.Input(
@@ -32,6 +32,9 @@ FILENAME_PREFIX = io.String.Input(
     tooltip="Folder and name of the video in ComfyUI's output folder. A number is added, so no "
     "video is overwritten. While it is being written its name ends in .partial.mp4.",
 )
+
+
+ONE_OF_MANY = "All are in the output folder; without Nodes 2.0 the first is shown"
 
 
 class RelaxForcingDecode(io.ComfyNode):
@@ -99,6 +102,8 @@ class RelaxForcingDecode(io.ComfyNode):
 
         files = write_videos(vae, latents, open_writer, fps=fps)
         videos = made_videos(files, cls.hidden)
+        if batch > 1:
+            note(ONE_OF_MANY)
         tell_made(video_seconds(frames, fps), videos=batch)
         return io.NodeOutput(
             videos,

@@ -7,7 +7,7 @@ from ..relax_memory.grid import WAN
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.room.forecast import forecast
 from .memory import CATEGORY
-from .sampler import FRAMES_PER_CHUNK
+from .sampler import FRAMES_PER_CHUNK, check_widgets
 
 
 class RelaxForcingPlan(io.ComfyNode):
@@ -46,7 +46,8 @@ class RelaxForcingPlan(io.ComfyNode):
                     min=1,
                     max=1000001,
                     step=WAN.video_frames,
-                    tooltip="Length of the video in frames; 957 is 60 seconds at 16 fps.",
+                    tooltip="Length of the video in frames: seconds x 16 + 1 at 16 fps. 81 is 5 "
+                    "seconds, 477 is 30, 957 is 60, 9597 is 10 minutes.",
                 ),
                 FRAMES_PER_CHUNK,
                 io.Int.Input(
@@ -62,6 +63,10 @@ class RelaxForcingPlan(io.ComfyNode):
                 io.Image.Output(tooltip="What each chunk can look back at, as a picture."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, width=None, height=None) -> bool:
+        return check_widgets(width, height)
 
     @classmethod
     @speaking

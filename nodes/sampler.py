@@ -4,6 +4,8 @@ from comfy_api.latest import io
 
 from ..relax_memory.grid import WAN
 from ..relax_memory.host.film.whole import video_seconds
+from ..relax_memory.host.gates.conditioning import check_cfg
+from ..relax_memory.host.gates.latent import check_size
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.generate import generate
@@ -17,6 +19,7 @@ FRAMES_PER_CHUNK = io.Int.Input(
     default=3,
     min=1,
     max=64,
+    advanced=True,
     tooltip="Latent frames made together. It must match the checkpoint: 3 for chunk-wise models "
     "(Self Forcing, CausVid), 1 for frame-wise ones.",
 )
@@ -54,8 +57,9 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             min=1,
             max=1000001,
             step=WAN.video_frames,
-            tooltip="Length of the video in frames, the prefix included. 957 is 60 seconds at 16 "
-            "fps, 81 is 5. Longer costs time; beyond 40 seconds no more memory.",
+            tooltip="Length of the video in frames, the prefix included: seconds x 16 + 1 at 16 "
+            "fps. 81 is 5 seconds, 477 is 30, 957 is 60, 9597 is 10 minutes. Longer costs time; "
+            "beyond 40 seconds no more memory.",
         ),
         io.Int.Input(
             "seed",
@@ -71,6 +75,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             default=4,
             min=1,
             max=100,
+            advanced=True,
             tooltip="Denoising steps for each chunk. Causal checkpoints are made for 4.",
         ),
         io.Float.Input(
@@ -79,6 +84,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             min=0.0,
             max=100.0,
             step=0.1,
+            advanced=True,
             tooltip="How strongly the negative prompt pushes. Causal checkpoints are made for 1.0, "
             "which is also twice as fast because the negative prompt is skipped.",
         ),
@@ -116,6 +122,20 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
     return required, optional
 
 
+def check_widgets(width=None, height=None, cfg=None, negative=False) -> bool:
+    """What can be judged before anything runs; None is what another node will give.
+
+    Raises ValueError, which the browser shows with its sentence; one that is returned it hides.
+    """
+    check_size(width or 16, height or 16)
+    for name, value, most in (("width", width, 8192), ("height", height, 8192), ("cfg", cfg, 100)):
+        if value is not None and not 0 <= value <= most:
+            raise ValueError(f"{name} is {value:g}: use at most {most}, and not less than 0.")
+    if negative is False and cfg is not None:
+        check_cfg(cfg, negative=None)
+    return True
+
+
 class RelaxForcingSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -136,6 +156,10 @@ class RelaxForcingSampler(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, width=None, height=None, cfg=None, negative=False) -> bool:
+        return check_widgets(width, height, cfg, negative)
 
     @classmethod
     @speaking

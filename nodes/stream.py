@@ -12,12 +12,12 @@ from ..relax_memory.host.film.output import (
     workflow_metadata,
 )
 from ..relax_memory.host.film.whole import video_seconds
-from ..relax_memory.host.notice import speaking, tell_made
+from ..relax_memory.host.notice import note, speaking, tell_made
 from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.generate import generate
-from .decode import FILENAME_PREFIX, FPS
+from .decode import FILENAME_PREFIX, FPS, ONE_OF_MANY
 from .memory import CATEGORY
-from .sampler import Trace, sampling_inputs
+from .sampler import Trace, check_widgets, sampling_inputs
 
 
 class RelaxForcingStream(io.ComfyNode):
@@ -52,7 +52,10 @@ class RelaxForcingStream(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+    def validate_inputs(  # what is not connected is not given, what is comes as None
+        cls, filename_prefix=None, width=None, height=None, cfg=None, negative=False
+    ) -> bool | str:
+        check_widgets(width, height, cfg, negative)
         return name_refusal(filename_prefix, cls.hidden) or True
 
     @classmethod
@@ -74,6 +77,8 @@ class RelaxForcingStream(io.ComfyNode):
             files = live.finish()
         videos = made_videos(files, cls.hidden)
         seconds = video_seconds(request.latent_frames, request.fps)
+        if len(files) > 1:
+            note(ONE_OF_MANY)
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             videos,

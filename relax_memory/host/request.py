@@ -1,6 +1,5 @@
 """What a sampling node asks for, checked before anything is loaded or sampled."""
 
-import math
 from dataclasses import dataclass
 
 import comfy.samplers
@@ -9,7 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..grid import WAN, Grid
-from .gates.conditioning import check_conditioning
+from .gates.conditioning import check_cfg, check_conditioning
 from .gates.latent import check_not_empty, check_size, prefix_of
 from .gates.model import check_model
 from .gates.sigmas import check_sigmas, first_level
@@ -52,11 +51,7 @@ class Request:
         for name in ("length", "steps", "frames_per_chunk", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more.")
-        if self.negative is None and not math.isclose(self.cfg, 1.0):
-            raise ValueError(
-                f"cfg is {self.cfg:g}, but no negative conditioning is connected: connect one or "
-                "set cfg to 1.0 (causal checkpoints are made for 1.0)."
-            )
+        check_cfg(self.cfg, negative=self.negative)
         network = self.model.get_model_object("diffusion_model")
         check_supported(network)
         notes = check_model(self.model)

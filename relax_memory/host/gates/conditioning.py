@@ -166,3 +166,12 @@ def skips_negative(cfg: float, model_options: Mapping[str, object]) -> bool:
     wrapped = bool(get_all_wrappers(kind, model_options, is_model_options=True))
     always = model_options.get("disable_cfg1_optimization", False) or wrapped
     return math.isclose(cfg, 1.0) and not always
+
+
+def check_cfg(cfg: float, *, negative: list | None) -> None:
+    """Raise ValueError where cfg needs a negative conditioning and there is none."""
+    if negative is None and not math.isclose(cfg, 1.0):
+        raise ValueError(
+            f"cfg is {cfg:g}, but no negative conditioning is connected: connect one or set cfg to "
+            "1.0 (causal checkpoints are made for 1.0)."
+        )

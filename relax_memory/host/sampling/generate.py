@@ -21,7 +21,7 @@ from ..film.live import LiveVideo
 from ..keeping.autosave import Autosave, autosave
 from ..lengths import note_lengths
 from ..model.attention import with_memory
-from ..notice import tell
+from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
 from .guided import GuidedRollout
@@ -45,6 +45,8 @@ def generate(
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
     """
     note_lengths(request)
+    if options_of(request.model) is None:
+        note("No memory node: the settings of the paper are used")
     model = remembering(request.model)
     sigmas = _sigmas(request, model)
     plan = Plan(

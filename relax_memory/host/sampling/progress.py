@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...plan import Plan
 from ..notice import TimeLeft, tell
+from .previews import previewer
 
 STILL_PREVIEWERS = (latent_preview.Latent2RGBPreviewer, latent_preview.TAESDPreviewerImpl)
 
@@ -31,10 +32,7 @@ class Progress:
         self._steps = steps
         self._first_chunk = plan.chunk_of(finished_frames)
         self._bar = comfy.utils.ProgressBar((plan.chunk_count - self._first_chunk) * steps)
-        self._previewer = None
-        if pictures:
-            latent_format = model.model.latent_format
-            self._previewer = latent_preview.get_previewer(model.load_device, latent_format)
+        self._previewer = previewer(model) if pictures else None
         self._time_left = TimeLeft()
 
     @property
