@@ -8,13 +8,14 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..grid import WAN, Grid
+from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
 from .gates.latent import check_not_empty, check_size, prefix_of
 from .gates.model import check_model
 from .gates.sigmas import check_sigmas, first_level
 from .gates.start_image import start_image, without_start_image
 from .gates.words import say
-from .model.attention import check_supported
+from .model.attention import check_attention, check_supported
 from .model.family import grid_of
 
 
@@ -54,12 +55,18 @@ class Request:
         check_cfg(self.cfg, negative=self.negative)
         network = self.model.get_model_object("diffusion_model")
         check_supported(network)
+        check_attention(network, self.model.get_model_object)
         notes = check_model(self.model)
         for name in ("positive", "negative"):
             entries = getattr(self, name)
             if entries is not None:
-                sizes = {"text_dim": network.text_dim, "samples": self.batch_size}
-                notes += check_conditioning(name, entries, **sizes)
+                notes += check_conditioning(
+                    name,
+                    entries,
+                    text_dim=network.text_dim,
+                    samples=self.batch_size,
+                    size=self.latent_size,
+                )
         self._check_prefix()
         self._check_sigmas()
         say(notes)
@@ -154,8 +161,14 @@ def make_request(
     say(notes)
     return Request(
         model=model,
-        positive=without_start_image(positive),
-        negative=without_start_image(negative),
+        positive=_for_videos(positive),
+        negative=_for_videos(negative),
         prefix=samples,
         **settings,
     )
+
+
+def _for_videos(entries: list | None) -> list | None:
+    """A conditioning without its start image, with areas as the host applies them to videos."""
+    entries = without_start_image(entries)
+    return entries and [[entry[0], in_videos(entry[1]), *entry[2:]] for entry in entries]

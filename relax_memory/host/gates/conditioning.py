@@ -12,6 +12,7 @@ import torch
 from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from torch import Tensor
 
+from .areas import check_area, check_covered
 from .words import listed
 
 Entry = tuple[Tensor | None, Mapping[str, object]]
@@ -60,13 +61,19 @@ WHAT = {key: what for what, keys in REFUSED.items() for key in keys}
 
 
 def check_conditioning(
-    name: str, entries: Iterable[Entry], *, text_dim: int, samples: int
+    name: str,
+    entries: Iterable[Entry],
+    *,
+    text_dim: int,
+    samples: int,
+    size: tuple[int, int],
 ) -> list[str]:
     """What of these entries takes no part, in sentences to be said.
 
     Args:
         entries: embeddings `[B, tokens, text_dim]` and their options, as the host pairs them.
         samples: videos of the run.
+        size: height and width of a latent frame.
 
     Raises:
         ValueError: not every chunk can be made with them, or they carry what would be dropped.
@@ -79,7 +86,9 @@ def check_conditioning(
         _check_embedding(name, embedding, text_dim, samples)
         _check_steps(name, options)
         _check_hooks(name, options)
+        check_area(name, options)
         unknown.update(_unknown(name, options))
+    check_covered(name, (options for _, options in entries), size)
     if not unknown:
         return []
     return [

@@ -3,7 +3,7 @@
 import comfy.samplers
 from torch import Tensor
 
-from ..model.attention import check_supported
+from ..model.attention import check_attention, check_supported
 from ..model.family import grid_of
 from .conditioning import check_conditioning
 from .latent import check_latent
@@ -28,6 +28,7 @@ def check_run(
     model = guider.model_patcher
     network = model.get_model_object("diffusion_model")
     check_supported(network)
+    check_attention(network, model.get_model_object)
     check_latent(noise, grid_of(model))
     notes = check_model(model)
     if in_model(model) is not None:
@@ -37,7 +38,13 @@ def check_run(
         )
     for name, conds in guider.original_conds.items():
         entries = [(cond.get("cross_attn"), cond) for cond in conds]
-        notes += check_conditioning(name, entries, text_dim=network.text_dim, samples=len(noise))
+        notes += check_conditioning(
+            name,
+            entries,
+            text_dim=network.text_dim,
+            samples=len(noise),
+            size=tuple(noise.shape[-2:]),
+        )
     if mask is not None:
         raise ValueError(
             "latent_image has a noise mask, which chunked sampling cannot follow: use a latent "

@@ -27,6 +27,7 @@ from ...policies import Policy
 from ..options import KEY, Options, options_in
 from ..room.reserve import add_reservation
 from ..sampling.session import Session
+from .suspects import name_of
 
 
 def with_memory(
@@ -103,12 +104,39 @@ def check_supported(network: torch.nn.Module) -> None:
         )
 
 
+def check_attention(network: WanModel, get: Callable[[str], object]) -> None:
+    """Raise ValueError if another node computes the self-attention of a block.
+
+    Args:
+        get: an attribute of the model by name, as the patcher knows it or as it is loaded.
+    """
+    for block, name in zip(network.blocks, _attention_names(network), strict=True):
+        found = get(name)
+        if isinstance(found, MemoryAttention):
+            foreign = found.foreign
+        else:
+            foreign = _foreign(found, block.self_attn)
+        if foreign:
+            raise ValueError(
+                f"model has {foreign} as {name}, so another node computes self-attention, which "
+                "has to read memory here: remove that node, or use one that sets an attention "
+                "override instead (optimized_attention_override)."
+            )
+
+
+def _foreign(method: Callable[..., Tensor], module: torch.nn.Module) -> str | None:
+    """What computes attention, if that is not the module's own method."""
+    own = getattr(method, "__func__", None) is type(module).forward
+    return None if own else name_of(method)
+
+
 class MemoryAttention:
     """Replaces the `forward` of one block's self-attention."""
 
     def __init__(self, network: WanModel, layer: int, original: Callable[..., Tensor]) -> None:
         self._network = weakref.ref(network)  # which holds this object
         self._layer = layer
+        self.foreign = _foreign(original, network.blocks[layer].self_attn)
         self._original = _held_weakly(original, network)
 
     @property

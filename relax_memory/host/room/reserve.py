@@ -17,6 +17,7 @@ from torch import Tensor
 from ...memory.storage import Storage
 from ...plan import Plan
 from ...policies import Policy
+from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
 from ..model.family import grid_of
@@ -54,6 +55,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     ) -> Tensor:
         if isinstance(sampler, ChunkedSampler):
             guider = executor.class_obj
+            guider.conds = {k: list(map(in_videos, conds)) for k, conds in guider.conds.items()}
             options = guider.model_options["transformer_options"]
             if guider.model_patcher.get_additional_models_with_key("multigpu"):
                 raise ValueError(

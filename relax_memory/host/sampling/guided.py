@@ -9,6 +9,7 @@ from functools import partial
 
 import comfy.model_management
 import comfy.samplers
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from ...passes import Chunk, Pass
 from ...plan import Plan
 from ...rollout import OnStep, rollout
 from ...schedule import Schedule
-from ..model.attention import attached
+from ..model.attention import attached, check_attention
 from ..model.suspects import suspects
 from ..options import KEY, Options
 from ..room.residence import Residence
@@ -84,8 +85,10 @@ class GuidedRollout:
         )
         transformer_options = self._extra_args["model_options"]["transformer_options"]
         ours = nullcontext() if self._has_node else attached(self._guider.model_patcher)
+        model = self._guider.model_patcher.model
         with ours, self._entries.watching(transformer_options), self._running(transformer_options):
             try:
+                check_attention(self._network, partial(comfy.utils.get_attr, model))
                 start = time.perf_counter()
                 for chunk, kept in chunks:
                     _check_finite(chunk, kept, self._plan)

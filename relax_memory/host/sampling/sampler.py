@@ -5,6 +5,7 @@
 finished chunks handed out one by one.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 
 import comfy.samplers
@@ -32,8 +33,21 @@ PREVIEW_BYTES_ON_DEVICE = 2**26
 class MemorySampler(ChunkedSampler):
     """Generates the frames of the given noise chunk by chunk; the last chunk may be shorter."""
 
+    extra_options: dict[str, object] = {}
+    inpaint_options: dict[str, object] = {}
+
     def __init__(self, chunk_frames: int) -> None:
         self.chunk_frames = chunk_frames
+
+    @staticmethod
+    def sampler_function(*_: object, **__: object) -> Tensor:
+        """What a sampler that wraps another calls, with a model of its own making."""
+        caller = sys._getframe(1).f_code.co_name
+        raise ValueError(
+            f"sampler is Relax Forcing Sampler Select inside another sampler ({caller}), but it "
+            "calls the model chunk by chunk itself and cannot run inside one: connect it to "
+            "SamplerCustomAdvanced directly."
+        )
 
     def plan(self, policy: Policy | None, frames: int) -> Plan:
         """What is read when, for a video of `frames` latent frames; None: the paper's policy."""

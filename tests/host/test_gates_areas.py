@@ -1,0 +1,96 @@
+"""Prompts for a part of the picture work; what a chunk cannot follow is refused by name."""
+
+import nodes as host_nodes
+import pytest
+import tiny
+import torch
+from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
+from runs import WAYS, sample
+
+
+def area(prompt, width=16, height=32, x=0, y=0, strength=1.0):
+    return host_nodes.ConditioningSetArea().append(prompt, width, height, x, y, strength)[0]
+
+
+def share(prompt, width=0.5, height=1.0, x=0.0, y=0.0):
+    return host_nodes.ConditioningSetAreaPercentage().append(prompt, width, height, x, y, 1.0)[0]
+
+
+def share_of_film(prompt, temporal=1.0, z=0.0, width=0.5):
+    node = ConditioningSetAreaPercentageVideo()
+    return node.append(prompt, width, 1.0, temporal, 0.0, 0.0, z, 1.0)[0]
+
+
+def masked(prompt, mask, bounds="default", strength=1.0):
+    return host_nodes.ConditioningSetMask().append(prompt, mask, bounds, strength)[0]
+
+
+def whole():
+    return tiny.conditioning(1)
+
+
+def part():
+    return tiny.conditioning(7)
+
+
+LEFT = torch.zeros(1, 32, 32)
+LEFT[..., :16] = 1.0
+AREAS = {
+    "pixels": lambda: area(part()),
+    "a share": lambda: share(part()),
+    "a share of a video": lambda: share_of_film(part()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_area_is_the_same_in_pixels_and_shares_and_only_there(way):
+    videos = [WAYS[way](positive=whole() + make()) for make in AREAS.values()]
+    assert all(torch.equal(videos[0], video) for video in videos[1:])
+    assert (videos[0] - WAYS[way]()).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_mask_of_one_picture_weighs_a_prompt(way):
+    video = WAYS[way](positive=whole() + masked(part(), LEFT))
+    assert (video - WAYS[way]()).abs().max() > 0.01
+    everywhere = masked(whole(), torch.ones(1, 32, 32))
+    torch.testing.assert_close(WAYS[way](positive=everywhere), WAYS[way](), rtol=0, atol=1e-5)
+
+
+def test_areas_with_guidance():
+    inputs = {"negative": tiny.conditioning(2), "cfg": 2.0}
+    video = sample(positive=whole() + area(part()), **inputs)
+    assert (video - sample(**inputs)).abs().max() > 0.01
+
+
+REFUSED = {
+    "half of the film": (
+        lambda: whole() + share_of_film(part(), temporal=0.5, z=0.5),
+        r"holds only for a part of the film \(temporal 0.5 from z 0.5\), .*: set temporal to 1",
+    ),
+    "bounds of a mask": (
+        lambda: whole() + masked(part(), LEFT, "mask bounds"),
+        'has a mask with an area, .*: set set_cond_area to "default"',
+    ),
+    "mask and area": (
+        lambda: whole() + area(masked(part(), LEFT)),
+        "has a mask with an area",
+    ),
+    "a mask for every frame": (
+        lambda: whole() + masked(part(), LEFT.repeat(21, 1, 1)),
+        r"has a mask of shape \[21, 32, 32\], but one picture .*: choose one frame",
+    ),
+    "an area alone": (lambda: area(part()), "leaves 50 % of the picture without a prompt"),
+    "a mask alone": (
+        lambda: masked(part(), LEFT),
+        "leaves [3-5][0-9] % of the picture without a prompt, .*Conditioning Combine",
+    ),
+    "no strength": (lambda: area(whole(), width=32, strength=0.0), "leaves 100 % of the picture"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_a_chunk_cannot_follow(kind):
+    make, words = REFUSED[kind]
+    with pytest.raises(ValueError, match=f"positive conditioning {words}"):
+        sample(positive=make())
