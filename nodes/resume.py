@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..relax_memory.host.keeping.autosave import archive_folder
+from ..relax_memory.host.keeping.autosave import archive_folder, close_left_behind
 from ..relax_memory.host.notice import speaking
 from ..relax_memory.saved.archive import find_rollout, saved_rollouts
 from .memory import CATEGORY
@@ -54,4 +54,6 @@ class RelaxForcingResume(io.ComfyNode):
     @classmethod
     @speaking
     def execute(cls, rollout) -> io.NodeOutput:
-        return io.NodeOutput({"samples": find_rollout(archive_folder(), rollout).latents()})
+        saved = find_rollout(archive_folder(), rollout)
+        close_left_behind(saved)
+        return io.NodeOutput({"samples": saved.latents()})

@@ -20,6 +20,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from conftest import ROOT
 
+from relax_memory.film.mp4 import VideoWriter
 from relax_memory.host.sampling.generate import Request, generate
 from relax_memory.saved.chunk import SavedChunk
 
@@ -536,3 +537,18 @@ def test_resume_refuses_a_path(output, tmp_path):
         assert "none of that name is saved" in verdict
         with pytest.raises(ValueError, match="none of that name is saved"):
             tiny.node("RelaxForcingResume", rollout=name)
+
+
+def test_resume_closes_what_a_kill_has_left_of_the_video(output):
+    """The fragments of a writer whose process has died, named by its rollout."""
+    with accident(2, interrupt), pytest.raises(InterruptProcessingException):
+        crash_run.stream(output)
+    (left,) = output.rglob("*.partial.mp4")
+    writer = VideoWriter(output / "killed.mp4", fps=16, width=48, height=32)
+    for _ in range(2):
+        writer.append(torch.zeros(3, 32, 48, 3, dtype=torch.uint8))
+    writer._file.close()
+    writer.partial.replace(left)
+    resume(options()[0])
+    assert b"moof" not in left.read_bytes()
+    assert len(crash_run.pictures(left)) == 6

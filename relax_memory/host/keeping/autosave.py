@@ -1,5 +1,6 @@
 """Every finished chunk on disk before the next begins, and found again by the same request."""
 
+import errno
 import itertools
 import logging
 import os
@@ -14,6 +15,8 @@ from comfy.model_patcher import ModelPatcher
 from comfyui_version import __version__ as HOST_VERSION
 from torch import Tensor
 
+from ...disk import advice
+from ...film.fragments import close
 from ...keepers import Finished
 from ...plan import Plan
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
@@ -29,6 +32,7 @@ from .made_from import HOW, keys_of, made_from
 from .sentences import beginning, continuing, ending
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 VIDEOS = "unfinished videos"  # a setting that decides nothing
 
 logger = logging.getLogger(__name__)
@@ -76,10 +80,14 @@ class Autosave:
         try:
             chunk.write(self._rollout.folder)
         except OSError as error:
+            before = f"The {trace.index} before it are safe: " if trace.index else ""
+            helps = "make room" if error.errno in FULL else advice(error, self._rollout.folder)
+            if not before:
+                helps = helps[:1].upper() + helps[1:]
             raise OSError(
                 f"Chunk {trace.index + 1} of {len(self._keys) - 1} could not be saved in "
-                f"{self._rollout.folder} ({error.strerror}). The {trace.index} before it are safe: "
-                "make room and queue again to continue, or turn autosave off."
+                f"{self._rollout.folder} ({error.strerror}). {before}{helps} and queue again"
+                f"{' to continue' if before else ''}, or turn autosave off."
             ) from error
 
 
@@ -117,8 +125,8 @@ def autosave(
                 delete(other)
         except OSError as error:
             raise OSError(
-                f"autosave cannot write to {folder} ({error.strerror or error}): make room there "
-                "or allow writing, or turn autosave off."
+                f"autosave cannot write to {folder} ({error.strerror or error}): "
+                f"{advice(error, folder)}, or turn autosave off."
             ) from error
         saving = Autosave(request, rollout, keys, left_behind)
         if saving.saved_chunks:
@@ -144,6 +152,12 @@ def _left_behind(rollouts: Iterable[SavedRollout]) -> list[Path]:
     names = [name for names in lists if isinstance(names, list) for name in names]
     paths = dict.fromkeys(map(path_in_output, names))
     return [path for path in paths if path is not None and os.path.isfile(path)]
+
+
+def close_left_behind(rollout: SavedRollout) -> None:
+    """Let any player show the unfinished videos that a killed run of this rollout has left."""
+    for video in _left_behind([rollout]):
+        close(video)
 
 
 def _begun(videos: Iterable[Path]) -> list[Path]:

@@ -78,6 +78,8 @@ def beginning(made_from: dict[str, str], prefix: Tensor | None, saved: Saved) ->
 def ending(saved_chunks: int, planned_chunks: int, videos: Iterable[Path]) -> str:
     """What a run leaves that was stopped."""
     text = f"{saved_chunks} of {planned_chunks} chunks are saved: queue again to continue"
+    if not saved_chunks:
+        text = "No chunk is saved: queue again to begin anew"
     names = ", ".join(map(name_in_output, videos))
     return f"{text}. The video so far: {names}" if names else text
 
