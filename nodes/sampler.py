@@ -23,6 +23,20 @@ FRAMES_PER_CHUNK = io.Int.Input(
     tooltip="Latent frames made together. It must match the checkpoint: 3 for chunk-wise models "
     "(Self Forcing, CausVid), 1 for frame-wise ones.",
 )
+AS_MADE = io.Int.Input(
+    "frames_per_chunk",
+    default=0,
+    min=0,
+    max=64,
+    tooltip="Latent frames made together. 0: as the checkpoint was made, or 3. "
+    "Chunk-wise models (Self Forcing, CausVid) are made for 3, frame-wise ones for 1.",
+)
+SIGMAS_FIRST = io.Sigmas.Input(
+    "sigmas_first",
+    optional=True,
+    tooltip="Your own noise schedule for the first chunk, which has nothing to look back at. Some "
+    "checkpoints of 1 or 2 steps want 4 there.",
+)
 
 
 def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
@@ -72,11 +86,11 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
         ),
         io.Int.Input(
             "steps",
-            default=4,
-            min=1,
+            default=0,
+            min=0,
             max=100,
             advanced=True,
-            tooltip="Denoising steps for each chunk. Causal checkpoints are made for 4.",
+            tooltip="Denoising steps for each chunk. 0: as the checkpoint was made, or 4.",
         ),
         io.Float.Input(
             "cfg",
@@ -88,7 +102,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             tooltip="How strongly the negative prompt pushes. Causal checkpoints are made for 1.0, "
             "which is also twice as fast because the negative prompt is skipped.",
         ),
-        FRAMES_PER_CHUNK,
+        AS_MADE,
         io.Int.Input(
             "batch_size",
             default=1,
@@ -147,7 +161,7 @@ class RelaxForcingSampler(io.ComfyNode):
             description="Makes a video of any length chunk by chunk. Every chunk takes the same "
             "time and memory, however long the video is.",
             search_aliases=["long video", "self forcing", "causal", "autoregressive", "infinite"],
-            inputs=required + optional,
+            inputs=[*required, *optional, SIGMAS_FIRST],
             outputs=[
                 io.Latent.Output(tooltip="The whole video; decode it with the Wan 2.1 VAE."),
                 Trace.Output(

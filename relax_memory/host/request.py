@@ -8,6 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..grid import WAN, Grid
+from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
 from .gates.latent import check_not_empty, check_size, prefix_of
@@ -25,7 +26,7 @@ class Request:
 
     `prefix` are clean latents
     `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
-    from `steps`.
+    from `steps`, and `sigmas_first` that of a chunk with nothing before it.
 
     Raises:
         ValueError: an input that cannot be sampled, by name, with its value and what is needed.
@@ -44,6 +45,7 @@ class Request:
     batch_size: int = 1
     prefix: Tensor | None = None
     sigmas: Tensor | None = None
+    sigmas_first: Tensor | None = None
     fps: float = WAN.fps
     autosave: bool = False
 
@@ -102,6 +104,14 @@ class Request:
             sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", self.steps)
             name = f"the model's own sigmas for {self.steps} steps"
         check_sigmas(sigmas, first=first_level(sampling), name=name)
+        if self.sigmas_first is None:
+            return
+        check_sigmas(self.sigmas_first, first=first_level(sampling), name="sigmas_first")
+        if self.sigmas_first[0] != sigmas[0]:
+            raise ValueError(
+                f"sigmas_first begin at {self.sigmas_first[0]:.4g}, but later chunks at "
+                f"{sigmas[0]:.4g}: begin both at the same level."
+            )
 
     def _check_prefix(self) -> None:
         if self.prefix is None:
@@ -143,6 +153,12 @@ def make_request(
         ValueError: as `Request`; a start image and a prefix, or a start image that cannot be one.
     """
     samples, notes = (None, []) if prefix is None else prefix_of(prefix)
+    asked = {name: settings.pop(name, None) for name in ("sigmas", "sigmas_first")}
+    asked |= {
+        name: settings.pop(name) for name in ("steps", "frames_per_chunk") if name in settings
+    }
+    followed, said = follow(model, **{"steps": STEPS, "frames_per_chunk": FRAMES} | asked)
+    notes = [*notes, *said]
     picture = start_image(model, {"positive": positive, "negative": negative})
     if picture is not None:
         source, frames = picture
@@ -164,6 +180,7 @@ def make_request(
         positive=_for_videos(positive),
         negative=_for_videos(negative),
         prefix=samples,
+        **followed,
         **settings,
     )
 

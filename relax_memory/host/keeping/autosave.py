@@ -13,7 +13,6 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_version import __version__ as HOST_VERSION
-from torch import Tensor
 
 from ...disk import advice
 from ...film.fragments import close
@@ -23,6 +22,7 @@ from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_
 from ...saved.chunk import SavedChunk
 from ...saved.inputs import write_inputs
 from ...saved.rollout import Description, SavedRollout
+from ...schedule import Schedule
 from ..film.output import name_in_output, path_in_output
 from ..notice import note, tell
 from ..options import options_of
@@ -96,7 +96,7 @@ def autosave(
     request: Request,
     model: ModelPatcher,
     plan: Plan,
-    sigmas: Tensor,
+    schedule: Schedule,
     growing: Sequence[Path] = (),
 ) -> Iterator[Autosave]:
     """Hold what is saved of a request, say what that is, and clean up once it is complete.
@@ -109,7 +109,7 @@ def autosave(
     """
     folder = archive_folder()
     saved = [(rollout, rollout.description) for rollout in saved_rollouts(folder)]
-    given = made_from(request, model, sigmas)
+    given = made_from(request, model, schedule)
     request, made, reuse = with_saved_inputs(request, given, saved)
     keys = keys_of(made, plan)
     with ExitStack() as held:

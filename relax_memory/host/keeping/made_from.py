@@ -2,10 +2,10 @@
 
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
 
 from ...plan import Plan
 from ...saved.chunk import chunk_keys
+from ...schedule import Schedule
 from ..gates.conditioning import skips_negative
 from ..request import Request
 from .fingerprint import fingerprint, host_fingerprint, model_fingerprints
@@ -15,9 +15,10 @@ HOW = "2"  # fingerprints are made; version 0.1, which does not name it, made so
 MADE_OTHERWISE = ("model", "LoRAs and model patches", "memory", "ComfyUI's attention and precision")
 
 
-def made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str, str]:
+def made_from(request: Request, model: ModelPatcher, schedule: Schedule) -> dict[str, str]:
     """Fingerprints of all that decides what a chunk looks like; the length does not."""
     skipped = skips_negative(request.cfg, model.model_options)
+    levels = schedule.sigmas if schedule.first is None else (schedule.sigmas, schedule.first)
     values = {
         "positive": request.positive,
         "negative": None if skipped else request.negative,
@@ -28,7 +29,7 @@ def made_from(request: Request, model: ModelPatcher, sigmas: Tensor) -> dict[str
         "frames_per_chunk": request.frames_per_chunk,
         "batch_size": request.batch_size,
         "prefix": request.prefix,
-        "steps, shift or sigmas": sigmas,
+        "steps, shift or sigmas": levels,
         "precision of latents": comfy.model_management.intermediate_dtype(),
     }
     made = model_fingerprints(model) | {"ComfyUI's attention and precision": host_fingerprint()}

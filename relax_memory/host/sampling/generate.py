@@ -16,6 +16,7 @@ from torch import Tensor
 from ...keepers import Finished, Keeper, keep_all
 from ...plan import Plan
 from ...policies import RelaxedMemory
+from ...schedule import Schedule
 from ...trace import Trace, joined
 from ..film.live import LiveVideo
 from ..keeping.autosave import Autosave, autosave
@@ -48,7 +49,7 @@ def generate(
     if options_of(request.model) is None:
         note("No memory node: the settings of the paper are used")
     model = remembering(request.model)
-    sigmas = _sigmas(request, model)
+    schedule = _schedule(request, model)
     plan = Plan(
         options_of(model).policy,
         total_frames=request.latent_frames,
@@ -56,7 +57,9 @@ def generate(
         prefix_frames=request.prefix_frames,
     )
     growing = live.partials if live else ()
-    saving = autosave(request, model, plan, sigmas, growing) if request.autosave else nullcontext()
+    saving = (
+        autosave(request, model, plan, schedule, growing) if request.autosave else nullcontext()
+    )
     with saving as saved:
         request = saved.request if saved else request
         video = Video(request)
@@ -67,7 +70,7 @@ def generate(
         if saved:
             _replay(saved, plan, keepers, live)
         if video.finished_frames < request.latent_frames:
-            _sample(request, model, plan, sigmas, video, keepers, live)
+            _sample(request, model, plan, schedule, video, keepers, live)
     return video.latents, video.trace
 
 
@@ -135,7 +138,7 @@ def _sample(
     request: Request,
     model: ModelPatcher,
     plan: Plan,
-    sigmas: Tensor,
+    schedule: Schedule,
     video: Video,
     keepers: Sequence[Keeper],
     live: LiveVideo | None,
@@ -144,7 +147,7 @@ def _sample(
     progress = Progress(
         model,
         plan,
-        steps=len(sigmas) - 1,
+        schedule=schedule,
         finished_frames=max(video.finished_frames, request.prefix_frames),
         pictures=live is None,
     )
@@ -169,10 +172,17 @@ def _sample(
         whole_previews=progress.animated,
         spared_bytes=live.spared_bytes if live else 0,
     )
+    sampler.sigmas_first = schedule.first
     samples, channels, _, *size = request.latent_shape
     empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)
     guider.sample(
-        empty, empty, sampler, sigmas, callback=progress, disable_pbar=True, seed=request.seed
+        empty,
+        empty,
+        sampler,
+        schedule.sigmas,
+        callback=progress,
+        disable_pbar=True,
+        seed=request.seed,
     )
 
 
@@ -182,8 +192,10 @@ def _on_device(conditioning: list, model: ModelPatcher) -> list:
     return [[text.to(**like), *options] for text, *options in conditioning]
 
 
-def _sigmas(request: Request, model: ModelPatcher) -> Tensor:
-    if request.sigmas is not None:
-        return request.sigmas
-    sampling = model.get_model_object("model_sampling")
-    return comfy.samplers.calculate_sigmas(sampling, "simple", request.steps)
+def _schedule(request: Request, model: ModelPatcher) -> Schedule:
+    sigmas = request.sigmas
+    if sigmas is None:
+        sampling = model.get_model_object("model_sampling")
+        sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", request.steps)
+    first = None if request.prefix_frames else request.sigmas_first  # then no chunk is without past
+    return Schedule(sigmas=sigmas, first=first)

@@ -6,6 +6,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...plan import Plan
+from ...schedule import Schedule
 from ..notice import TimeLeft, tell
 from .previews import previewer
 
@@ -24,14 +25,14 @@ class Progress:
         model: ModelPatcher,
         plan: Plan,
         *,
-        steps: int,
+        schedule: Schedule,
         finished_frames: int = 0,
         pictures: bool = True,
     ) -> None:
         self._plan = plan
-        self._steps = steps
         self._first_chunk = plan.chunk_of(finished_frames)
-        self._bar = comfy.utils.ProgressBar((plan.chunk_count - self._first_chunk) * steps)
+        self._steps = [schedule.steps(chunk) for chunk in plan][self._first_chunk :]
+        self._bar = comfy.utils.ProgressBar(sum(self._steps))
         self._previewer = previewer(model) if pictures else None
         self._time_left = TimeLeft()
 
@@ -47,7 +48,10 @@ class Progress:
         if self._previewer is not None:
             preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
         self._bar.update_absolute(done, total_steps, preview)
-        chunk, chunk_step = divmod(step, self._steps)
+        chunk = 0
+        while step >= self._steps[chunk]:
+            step -= self._steps[chunk]
+            chunk += 1
         text = f"Chunk {self._first_chunk + chunk + 1} of {self._plan.chunk_count}, "
-        text += f"step {chunk_step + 1} of {self._steps}"
+        text += f"step {step + 1} of {self._steps[chunk]}"
         tell(text + self._time_left(done, total_steps))

@@ -108,6 +108,8 @@ class RolloutSampler(MemorySampler):
         between: called after the keepers.
     """
 
+    sigmas_first: Tensor | None = None  # levels of a chunk with nothing before it, if others
+
     def __init__(
         self,
         plan: Plan,
@@ -149,7 +151,8 @@ class RolloutSampler(MemorySampler):
             video=self._video,
             shape=tuple(noise.shape),
         )
-        schedule = Schedule(sigmas=sigmas)
+        first = self.sigmas_first
+        schedule = Schedule(sigmas=sigmas, first=None if first is None else first.to(sigmas))
         run = GuidedRollout(
             model_wrap,
             extra_args,

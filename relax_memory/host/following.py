@@ -1,0 +1,66 @@
+"""What a sampler takes from the recipe of its model where a widget says 0, and what it says of it.
+
+The values that come out are plain ones: nothing below knows recipes.
+"""
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..recipes import Recipe
+from .loading.recipe import recipe_of
+
+FRAMES, STEPS = 3, 4  # where nothing is known
+
+
+def chunk_frames(model: ModelPatcher, frames_per_chunk: int) -> int:
+    """Frames of a chunk; 0 asks for those that the checkpoint was made for."""
+    recipe = recipe_of(model)
+    return frames_per_chunk or (recipe.frames_per_chunk if recipe else FRAMES)
+
+
+def follow(
+    model: ModelPatcher,
+    *,
+    steps: int,
+    frames_per_chunk: int,
+    sigmas: Tensor | None,
+    sigmas_first: Tensor | None,
+) -> tuple[dict[str, object], list[str]]:
+    """Settings of a request with no 0 in them, and what is to be said of them."""
+    recipe = recipe_of(model)
+    notes = _differences(recipe, steps, frames_per_chunk) if recipe else []
+    if recipe is None and 0 in (steps, frames_per_chunk):
+        notes.append(
+            "How this checkpoint was made is not known: it is run with "
+            f"{frames_per_chunk or FRAMES} frames a chunk and {steps or STEPS} steps."
+        )
+    if recipe is not None and steps == 0 and sigmas is None:
+        sigmas = torch.tensor(recipe.sigmas)
+        if sigmas_first is None and recipe.first_times:
+            sigmas_first = torch.tensor(recipe.first_sigmas)
+        shift = getattr(model.get_model_object("model_sampling"), "shift", None)
+        if shift is not None and shift != (recipe.shift or 5.0):
+            notes.append(
+                f"shift {shift:g} has no effect: with steps 0 the noise levels are those of "
+                f"{recipe.family}; set steps to use it."
+            )
+    settings = {
+        "steps": steps or (len(sigmas) - 1 if sigmas is not None else STEPS),
+        "frames_per_chunk": chunk_frames(model, frames_per_chunk),
+        "sigmas": sigmas,
+        "sigmas_first": sigmas_first,
+    }
+    return settings, notes
+
+
+def _differences(recipe: Recipe, steps: int, frames_per_chunk: int) -> list[str]:
+    """What was set against the recipe, in one line."""
+    set_so = []
+    if frames_per_chunk not in (0, recipe.frames_per_chunk):
+        set_so.append(f"frames_per_chunk {frames_per_chunk} instead of {recipe.frames_per_chunk}")
+    if steps not in (0, len(recipe.times)):
+        set_so.append(f"steps {steps} instead of {len(recipe.times)}")
+    if not set_so:
+        return []
+    return [f"{recipe.family} was not made for {' and '.join(set_so)}: 0 takes what it wants."]
