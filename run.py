@@ -210,8 +210,12 @@ def extract(tar, member, target):
 
 
 def install_pack():
-    """Link this repository into `data/custom_nodes/`; any user of Windows may make a junction."""
-    link = DATA / "custom_nodes" / "ComfyUI-RelaxForcing"
+    """Put this repository into `data/custom_nodes/`."""
+    link_here(DATA / "custom_nodes" / "ComfyUI-RelaxForcing")
+
+
+def link_here(link):
+    """Make `link` lead to this repository; any user of Windows may make a junction."""
     if link.exists() and link.samefile(ROOT):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -293,8 +297,8 @@ def test(arguments):
     """
     python, host = prepare()
     require_test_tools(python)
-    environment = dict(os.environ, COMFYUI_PATH=str(host))
-    calls = [["ruff", "format", "--check", "."], ["ruff", "check", "."]]
+    environment = dict(os.environ, COMFYUI_PATH=str(host), MYPYPATH=str(host))
+    calls = [["ruff", "format", "--check", "."], ["ruff", "check", "."], types()]
     if arguments:
         calls.append(["pytest"] + arguments)
     else:
@@ -317,8 +321,15 @@ def tiers():
     return tuple(tier for tier in TIERS if tier != "browser")
 
 
+def types():
+    """The type checker, on a link to this folder whose name is one that Python can import."""
+    package = DATA / "types" / "relax_forcing"
+    link_here(package)
+    return ["mypy"] + [str(package / name) for name in ("relax_memory", "nodes")]
+
+
 def require_test_tools(python):
-    tools = "import hypothesis, pathspec, playwright, pytest, pytest_timeout, ruff"
+    tools = "import hypothesis, mypy, pathspec, playwright, pytest, pytest_timeout, ruff"
     if subprocess.call([python, "-c", tools], stderr=subprocess.DEVNULL):
         sys.exit(
             "Install the test tools first: {} -m pip install -r requirements-test.txt".format(

@@ -117,7 +117,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             "cancelled run, queue the same workflow again and it continues where it stopped.",
         ),
     ]
-    optional = [
+    optional: list[io.Input] = [
         io.Conditioning.Input(
             "negative", optional=True, tooltip="What the video should not show; needs cfg above 1."
         ),
@@ -198,7 +198,7 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
             search_aliases=["sampler ar video", "self forcing"],
             inputs=[FRAMES_PER_CHUNK],
             outputs=[
-                io.Sampler.Output(
+                io.Sampler.Output(  # type: ignore[attr-defined]
                     tooltip="Connect it to SamplerCustomAdvanced, with the memory model in the "
                     "guider."
                 )

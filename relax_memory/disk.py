@@ -15,7 +15,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 try:
     import fcntl
 except ImportError:  # Windows, which lets nobody replace a file that is open
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)  # between the tries
 HELD = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EAGAIN)

@@ -5,7 +5,7 @@ what makes noise are passed in. arXiv 2603.21366, algorithm 1, with the few-step
 Self Forcing (arXiv 2506.08009).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -39,7 +39,7 @@ def rollout(
     remember: Callable[[Pass, Tensor], None],
     on_step: OnStep,
     finished_frames: int = 0,
-) -> Iterator[tuple[Chunk, Tensor]]:
+) -> Generator[tuple[Chunk, Tensor], None, None]:
     """Yield each chunk with its kept latents `[B, C, length_frames, H, W]`, then remember those.
 
     A chunk is handed out before its clean pass, so that it is safe whatever happens next; and the

@@ -27,8 +27,7 @@ class Schedule:
 
     def of(self, chunk: Chunk) -> Tensor:
         """The levels of a chunk."""
-        begins = chunk.first_frame == 0 and self.first is not None
-        return self.first if begins else self.sigmas
+        return self.sigmas if self.first is None or chunk.first_frame else self.first
 
     def steps(self, chunk: Chunk) -> int:
         """How often a chunk is denoised."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,13 +22,26 @@ logger = logging.getLogger(__name__)
 DEPTH = 2
 
 
-class BackgroundWriter:
-    """Runs a `VideoWriter` in a thread, at most `depth` appends behind.
+Written = TypeVar("Written", covariant=True)
+
+
+class Writer(Protocol[Written]):
+    """What `VideoWriter` is, for whatever comes in pieces."""
+
+    def append(self, piece: Tensor, /) -> None: ...
+
+    def finish(self) -> Written: ...
+
+    def abandon(self) -> Written | None: ...
+
+
+class BackgroundWriter(Generic[Written]):
+    """Runs a writer in a thread, at most `depth` appends behind.
 
     What the writer raises is raised here, by the next call.
     """
 
-    def __init__(self, writer: VideoWriter, depth: int = DEPTH) -> None:
+    def __init__(self, writer: Writer[Written], depth: int = DEPTH) -> None:
         self._writer = writer
         self._depth = depth
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="relax-forcing-video")
@@ -40,14 +54,14 @@ class BackgroundWriter:
         in_context = contextvars.copy_context().run  # where hosts note which node is at work
         self._pending.append(self._thread.submit(in_context, self._writer.append, images))
 
-    def finish(self) -> Path:
+    def finish(self) -> Written:
         """Write what is queued and give the video its name; see `VideoWriter.finish`."""
         while self._pending:
             self._pending.popleft().result()
         self._thread.shutdown()
         return self._writer.finish()
 
-    def abandon(self) -> Path | None:
+    def abandon(self) -> Written | None:
         """Write what is queued and stop; see `VideoWriter.abandon`."""
         self._thread.shutdown()
         return self._writer.abandon()

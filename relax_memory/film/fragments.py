@@ -126,7 +126,7 @@ def _whole_fragments(partial: Path) -> Iterator[av.container.InputContainer]:
     """The video without a last fragment that was cut short."""
     with (
         open(partial, "rb") as file,
-        av.open(_Beginning(file, _end(partial)), format="mp4", buffer_size=2**20) as container,
+        av.open(_Beginning(file, _end(partial)), "r", format="mp4", buffer_size=2**20) as container,
     ):
         yield container
 

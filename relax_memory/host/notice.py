@@ -78,7 +78,7 @@ def _last_words(*ending: str) -> None:
 def show_videos(files: Sequence[dict[str, str]]) -> None:
     """Let the node play files of the output folder, finished or growing."""
     where, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if where is None or getattr(server, "client_id", None) is None:
+    if where is None or server is None or getattr(server, "client_id", None) is None:
         return
     message = {
         "node": where.node_id,

@@ -39,6 +39,20 @@ def options_in(transformer_options: dict) -> Options | None:
     return transformer_options.get(KEY)
 
 
+def in_run(extra_args: dict) -> Options:
+    """Those of a run, from what the host hands to its sampler."""
+    options = options_in(extra_args["model_options"]["transformer_options"])
+    assert options is not None, "what reserves room has left no options"
+    return options
+
+
+def remembered(model: ModelPatcher) -> Options:
+    """Those of a model that has been given some."""
+    options = options_of(model)
+    assert options is not None, "this model has passed no memory node"
+    return options
+
+
 def options_of(model: ModelPatcher) -> Options | None:
     """Those that a memory node gave this model."""
     return options_in(model.model_options.get("transformer_options", {}))

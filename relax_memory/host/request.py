@@ -1,6 +1,7 @@
 """What a sampling node asks for, checked before anything is loaded or sampled."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.samplers
 import torch
@@ -145,7 +146,7 @@ def make_request(
     positive: list,
     negative: list | None = None,
     prefix: dict | None = None,
-    **settings: object,
+    **settings: Any,  # noqa: ANN401  (those of `Request`, by name)
 ) -> Request:
     """The request of a node, from its inputs: `prefix` is a LATENT, and a start image becomes one.
 

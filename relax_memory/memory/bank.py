@@ -114,7 +114,9 @@ class Bank:
         """
         self.fetch(layer, slot, row)
         if self._transfer is None:
-            pair = [p.map(lambda part: _row(part[slot], row)) for p in self._layers[layer]]
+            stored = self._layers[layer]
+            assert stored is not None, f"layer {layer} has stored nothing"
+            pair = [p.map(lambda part: _row(part[slot], row)) for p in stored]
         else:
             arriving = self._arriving.pop((layer, slot, row))
             pair = [Packed(*(arrival.tensor() for arrival in parts)) for parts in arriving]
@@ -123,13 +125,13 @@ class Bank:
 
     def _stored(self, layer: int, pair: Pair) -> list[Packed]:
         """What a layer stores of keys and values, `[slots, B, tokens, heads, D]` each."""
-        if self._layers[layer] is None:
+        stored = self._layers[layer]
+        if stored is None:
             self._model_dtype = pair[0].dtype
             shape = (self._capacity_frames, *pair[0].shape)
-            self._layers[layer] = [
-                room(shape, self._dtype, partial(self._empty, tensor)) for tensor in pair
-            ]
-        return self._layers[layer]
+            stored = [room(shape, self._dtype, partial(self._empty, tensor)) for tensor in pair]
+            self._layers[layer] = stored
+        return stored
 
     def _empty(self, like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None) -> Tensor:
         if self._transfer is None:

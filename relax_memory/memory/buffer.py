@@ -49,7 +49,10 @@ class KeyValueBuffer:
             whole = slice(parts[0].start, None)
         else:
             parts.append(slice(end, None))
-            return tuple(torch.cat([stored[:, part] for part in parts], dim=1) for stored in pair)
+            read_keys, read_values = (
+                torch.cat([stored[:, part] for part in parts], dim=1) for stored in pair
+            )
+            return read_keys, read_values
         return pair[0][:, whole], pair[1][:, whole]
 
     def place(self, layer: int, frames: list[tuple[int, slice, tuple[Tensor, Tensor]]]) -> None:
@@ -57,17 +60,20 @@ class KeyValueBuffer:
 
         A pair is the frame's rotated keys and its values, `[rows, tokens, heads, D]`.
         """
+        room = self._layers[layer]
+        assert room is not None or not frames, f"layer {layer} has no room before its first chunk"
         targets = [
             stored[rows, position * new.shape[1] : (position + 1) * new.shape[1]]
             for position, rows, pair in frames
-            for stored, new in zip(self._layers[layer], pair, strict=True)
+            for stored, new in zip(room or (), pair, strict=True)
         ]
         if targets:
             torch._foreach_copy_(targets, [new for *_, pair in frames for new in pair])
 
     def _pair(self, layer: int, chunk_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        if self._layers[layer] is None:
+        room = self._layers[layer]
+        if room is None:
             tokens = self.frames * (like.shape[1] // chunk_frames)
             shape = (self._rows, tokens, *like.shape[2:])
-            self._layers[layer] = (like.new_empty(shape), like.new_empty(shape))
-        return self._layers[layer]
+            room = self._layers[layer] = (like.new_empty(shape), like.new_empty(shape))
+        return room

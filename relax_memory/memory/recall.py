@@ -92,7 +92,7 @@ class Memory:
         self._layers = layers
         if dtype == "model":  # a frame stays where it is when it becomes a candidate
             self._exact = self._history = bank(dtype, exact_frames + other_frames)
-            self._banks = (self._exact,)
+            self._banks: tuple[Bank, ...] = (self._exact,)
         else:
             self._exact, self._history = bank("model", exact_frames), bank(dtype, other_frames)
             self._banks = (self._exact, self._history)
@@ -193,10 +193,10 @@ class Memory:
         self._demoted = [f for f in self._exact.frames if home.get(f) not in (None, self._exact)]
         wanted = {move.source for move in self._moves} | set(map(Source, self._demoted))
         self._sources = {
-            source: Place(bank, bank.slot(source.frame))
+            source: Place(bank, slot)
             for bank in self._banks
             for source in wanted
-            if bank.slot(source.frame) is not None
+            if (slot := bank.slot(source.frame)) is not None
         }
         for bank in self._banks:
             bank.keep(f for f in kept if home[f] is bank)
@@ -207,8 +207,8 @@ class Memory:
         if not roles.has_choice:
             return _without_choice(chunk, rows)
         parts = (roles.candidates, roles.sink, roles.tail)
-        scores = self._plan.policy.scores(*map(self._stack, parts))
-        scores = tuple(map(tuple, scores.tolist()))
+        scored = self._plan.policy.scores(*map(self._stack, parts))
+        scores = tuple(map(tuple, scored.tolist()))
         history = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
         return Selection(chunk=chunk, history=tuple(history), scores=scores)
 

@@ -65,6 +65,7 @@ def pack(tensor: Tensor, dtype: str, out: Packed | None = None) -> Packed:
     data, scale = out or room(
         tensor.shape, dtype, lambda shape, kind: tensor.new_empty(shape, dtype=kind)
     )
+    assert scale is not None, "what fp8 is packed into has room for scales"
     largest = {"ord": torch.inf, "dim": -1, "keepdim": True, "dtype": torch.float32}
     torch.linalg.vector_norm(tensor, **largest, out=scale).clamp_(min=1e-12).div_(FP8_MAX)
     return Packed(torch.div(tensor, scale, out=data), scale)

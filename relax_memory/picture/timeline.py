@@ -129,9 +129,9 @@ def _legend(chart: Chart, trace: Trace, scores: ScoreColours, *, y: int) -> int:
         entries.append(([NO_SCORE], THICK, "score is not a number"))
     if any(chunk.given for chunk in trace.chunks):
         entries.append(([GIVEN], BAND, "given, not generated"))
-    x = LEFT
-    for colours, height, text in entries:
-        x = chart.write(chart.swatch(x, y, colours, height=height) + 12, y, text) + 44
+    x: float = LEFT
+    for colours, thick, text in entries:
+        x = chart.write(chart.swatch(x, y, colours, height=thick) + 12, y, text) + 44
     return y + GAP if entries else y - LINE // 2
 
 
@@ -219,8 +219,11 @@ def _making_times(chart: Chart, chunks: tuple[ChunkTrace, ...], y: int) -> int:
         top = max(BARS - round(chunk.seconds / usual * BARS / 2), 0)
         strip[top:, chunk.frames[0] : chunk.frames[-1] + 1] = GIVEN if chunk.given else NOW_TOO
     chart.write(LEFT - 16, y + BARS / 2, f"{usual:.3g} s", anchor="rm")
-    words = "time to make a chunk", f"median {usual:.3g} s"
-    words += (f"slowest {slowest.seconds:.3g} s, chunk {slowest.index}",)
+    words = (
+        "time to make a chunk",
+        f"median {usual:.3g} s",
+        f"slowest {slowest.seconds:.3g} s, chunk {slowest.index}",
+    )
     for line, text in enumerate(words):
         chart.write(LEFT + PLOT + 20, y + line * LINE, text, ink=NOW, anchor="lt")
     return chart.lay(strip, y)

@@ -44,8 +44,13 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
+def _total(plan: Plan) -> int:
+    assert plan.total_frames is not None, "a plan without an end has no report"
+    return plan.total_frames
+
+
 def _length(plan: Plan, grid: Grid) -> str:
-    video_frames = grid.length(plan.total_frames)
+    video_frames = grid.length(_total(plan))
     return (
         f"{video_frames} frames, {video_frames / grid.fps:g} s at {grid.fps:g} fps, "
         f"in {plan.chunk_count} chunks of {plan.chunk_frames} latent frames."
@@ -53,7 +58,7 @@ def _length(plan: Plan, grid: Grid) -> str:
 
 
 def _look_back(plan: Plan, grid: Grid) -> list[str]:
-    last = plan.chunk(plan.chunk_count - 1)
+    last = plan.chunk(plan.chunk_of(_total(plan) - 1))
     roles = last.roles
     counts = [
         (len(roles.sink), "sink"),
@@ -80,21 +85,21 @@ def _tier(tier: TierCost) -> str:
 
 def _warnings(plan: Plan, length: int, grid: Grid) -> list[str]:
     warnings = []
-    video_frames = grid.length(plan.total_frames)
+    video_frames = grid.length(_total(plan))
     if video_frames != length:
         warnings.append(
             f"length {length} is not {grid.video_frames}n + 1, so the video has {video_frames} "
             "frames."
         )
-    surplus = -(plan.total_frames - plan.prefix_frames) % plan.chunk_frames
+    surplus = -(_total(plan) - plan.prefix_frames) % plan.chunk_frames
     if surplus:
-        whole = grid.length(plan.total_frames + surplus)
+        whole = grid.length(_total(plan) + surplus)
         warnings.append(
             f"{plan.total_frames} latent frames are not whole chunks of {plan.chunk_frames}: "
             f"{surplus} more are made and cut off; length {whole} would keep them."
         )
     warnings += plan.policy.remarks(
-        plan.total_frames,
+        _total(plan),
         chooses=any(chunk.roles.has_choice for chunk in plan),
         frame_seconds=grid.seconds(1),
     )

@@ -57,7 +57,9 @@ def open_rollout(
     Args:
         keep_empty: asked at the end whether a new rollout stays that has got no chunk.
     """
-    best, count, files = None, 0, ()
+    best: SavedRollout | None = None
+    files: tuple[Path, ...] = ()
+    count = 0
     for rollout in _rollouts(folder):
         if not rollout.may_begin_with(keys[0]):
             continue
@@ -67,7 +69,7 @@ def open_rollout(
     with ExitStack() as held:
         if best is None or count < min(len(files), len(keys)) or not _hold(best, files, held):
             source, best = best, _begin(folder)
-            held.callback(lambda: keep_empty() or _delete_if_empty(best))
+            held.callback(_delete_unless, keep_empty, best)
             held.enter_context(best.hold())
             if source is not None:
                 _copy(source, best, count)
@@ -157,7 +159,8 @@ def _begin(folder: Path) -> SavedRollout:
         with suppress(FileExistsError):
             (folder / name).mkdir()
             sync_folder(folder)
-            return SavedRollout(folder / name)
+            break
+    return SavedRollout(folder / name)
 
 
 def _copy(source: SavedRollout, target: SavedRollout, count: int) -> None:
@@ -166,6 +169,7 @@ def _copy(source: SavedRollout, target: SavedRollout, count: int) -> None:
             chunk.write(target.folder)
 
 
-def _delete_if_empty(rollout: SavedRollout) -> None:
-    if not rollout.files:
+def _delete_unless(keep_empty: Callable[[], bool], rollout: SavedRollout) -> None:
+    """Delete a rollout that has got no chunk, unless it is to stay all the same."""
+    if not keep_empty() and not rollout.files:
         delete(rollout)

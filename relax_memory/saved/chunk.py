@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -71,7 +72,7 @@ class SavedChunk:
     @classmethod
     def read(cls, path: Path) -> "SavedChunk":
         """The chunk in a file. Raises ValueError with the reason when it cannot be used."""
-        index, expected = FILE_NAME.fullmatch(path.name).groups()
+        index, expected = index_and_checksum(path.name)
         try:
             data = patiently(path.read_bytes)
         except OSError as error:
@@ -82,14 +83,15 @@ class SavedChunk:
             chunk = cls._parse(data)
         except UNUSABLE as error:
             raise ValueError(f"{path} holds no chunk that can be used ({error}).") from error
-        if chunk.trace.index != int(index):
+        if chunk.trace.index != index:
             raise ValueError(f"{path} is out of place: it holds chunk {chunk.trace.index}.")
         return chunk
 
     @classmethod
     def _parse(cls, data: bytes) -> "SavedChunk":
         record = _record(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        trace = ChunkTrace(**{name: _tuples(value) for name, value in record["trace"].items()})
+        told: dict[str, Any] = {name: _tuples(value) for name, value in record["trace"].items()}
+        trace = ChunkTrace(**told)
         latents = safetensors.torch.load(data)["latents"]
         if latents.ndim != 5 or latents.shape[2] != len(trace.frames):
             raise ValueError(f"{len(trace.frames)} frames have shape {list(latents.shape)}")
@@ -102,6 +104,13 @@ class SavedChunk:
             trace=trace,
             rows=tuple(record["rows"]),
         )
+
+
+def index_and_checksum(name: str) -> tuple[int, str]:
+    """What the name of a chunk's file says."""
+    match = FILE_NAME.fullmatch(name)
+    assert match is not None, f"{name} is no name of a chunk"
+    return int(match[1]), match[2]
 
 
 def peek_key(path: Path) -> str | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..disk import unlink
 from .atomic import PART, checksum, write_whole
-from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, peek_key
+from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, index_and_checksum, peek_key
 from .inputs import INPUTS
 
 DESCRIPTION = "rollout.json"
@@ -47,7 +47,9 @@ class Description:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, get_origin(field.type) or field.type):
+            kind = get_origin(field.type) or field.type
+            assert isinstance(kind, type), "this file must not postpone its annotations"
+            if not isinstance(value, kind):
                 raise TypeError(f"{field.name} is {value!r}")
 
 
@@ -143,7 +145,7 @@ class SavedRollout:
     def may_begin_with(self, key: str) -> bool:
         """Whether the first chunk says that this is its key, or cannot be read, or is lost."""
         first = min(self._names(), default="")
-        lost = int(FILE_NAME.fullmatch(first)[1]) if first else 0
+        lost = index_and_checksum(first)[0] if first else 0
         return bool(first) and (lost > 0 or peek_key(self.folder / first) in (None, key))
 
     def matching(self, keys: list[str]) -> int:

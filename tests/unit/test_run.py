@@ -284,8 +284,18 @@ def test_a_host_that_does_not_start_points_to_its_log(root):
     assert str(log) in message(run.wait_until_ready, process, "http://127.0.0.1:9", log)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def types_of_python(tmp_path_factory):
+    """What the type checker knows of Python itself, read once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("types")))
+        yield
+
+
 def repository_with_tests(root, tiers):
     write(root / "main.py", "")
+    for package in ("relax_memory", "nodes"):
+        write(root / package / "__init__.py", "")
     for tier in run.TIERS:
         (root / "tests" / tier).mkdir(parents=True)
     for tier in tiers:
@@ -335,6 +345,14 @@ def test_lint_fails_the_test_command(root, monkeypatch):
     monkeypatch.setenv("COMFYUI_PATH", str(root))
     write(root / "crooked.py", "x=1\n")
     assert run.main(["test"]) == 1
+
+
+def test_a_type_that_is_a_lie_fails_the_test_command(root, monkeypatch, capfd):
+    repository_with_tests(root, run.TIERS)
+    write(root / "relax_memory/half.py", "def half(x: int) -> str:\n    return x // 2\n")
+    monkeypatch.setenv("COMFYUI_PATH", str(root))
+    assert run.main(["test"]) == 1
+    assert "half.py:2: error: Incompatible return value type" in capfd.readouterr().out
 
 
 def test_an_unknown_benchmark_is_answered_with_the_known_ones(root):

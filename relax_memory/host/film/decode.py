@@ -7,6 +7,7 @@ a few frames at a time and with memory reserved for those. Which VAEs can do it:
 import itertools
 import logging
 from collections.abc import Iterator
+from typing import Any, cast
 
 import comfy.sd
 import torch
@@ -50,7 +51,8 @@ class VideoDecoder:
         samples, channels, _, height, width = latents.shape
         shape = (1, channels, ESTIMATE_FRAMES, height, width)
         self._needed_bytes = samples * vae.memory_used_decode(shape, vae.vae_dtype)
-        self._decoder = self._kind(vae.first_stage_model, spill=False)
+        self._model = cast(Any, vae.first_stage_model)  # of the kind that its decoder takes
+        self._decoder = self._kind(self._model, spill=False)
 
     def load(self) -> None:
         """Bring the VAE to its device; needed before `push` whenever other models ran there."""
@@ -100,14 +102,15 @@ class VideoDecoder:
             logger.warning("%s.", text)
             tell(text)
             self._spill = True
-            self._decoder = self._kind(self._vae.first_stage_model, spill=True)
+            self._decoder = self._kind(self._model, spill=True)
             model_management.soft_empty_cache()
+            images: Tensor | None = None
             for group in self._given:
                 model_management.throw_exception_if_processing_interrupted()
                 images = self._decode(group)
                 if images is None:
                     break
-            else:
+            if images is not None:
                 return images
         height, width = self._given[-1].shape[3:]
         raise RuntimeError(

@@ -7,6 +7,7 @@ bit. Knows no devices and no loading.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from comfy.ldm.wan.vae import WanVAE, count_cache_layers
@@ -19,7 +20,7 @@ class WanDecoder:
 
     def __init__(self, model: WanVAE, *, spill: bool) -> None:
         self._model = model
-        empty = [None] * count_cache_layers(model.decoder)
+        empty: list[Any] = [None] * count_cache_layers(model.decoder)
         self._cache = _SpilledCache(empty) if spill else empty
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -47,10 +48,10 @@ class WanDecoder:
         }
 
 
-class _SpilledCache(list):
+class _SpilledCache(list[Any]):
     """A feature cache in host memory; the host's layers fetch each entry when they need it."""
 
-    def __setitem__(self, index: int, feature: object) -> None:
+    def __setitem__(self, index: int, feature: object) -> None:  # type: ignore[override]
         super().__setitem__(index, feature.cpu() if isinstance(feature, Tensor) else feature)
 
 

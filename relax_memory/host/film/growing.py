@@ -15,7 +15,7 @@ class Growing:
     """The videos of one node, in order."""
 
     def __init__(self) -> None:
-        self._pause_seconds = FIRST_SECONDS
+        self._pause_seconds: float = FIRST_SECONDS
         self._shown_seconds = -float("inf")
 
     def grown(self, videos: Iterable[Path]) -> None:

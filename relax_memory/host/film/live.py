@@ -17,7 +17,7 @@ import torch
 from comfy import model_management
 from torch import Tensor
 
-from ...film.background import BackgroundWriter, to_bytes
+from ...film.background import BackgroundWriter, Writer, to_bytes
 from ...film.mp4 import VideoWriter
 from ..request import Request
 from ..room.residence import Residence
@@ -85,7 +85,7 @@ class LiveVideo:
             beside = vae.device != request.model.load_device
         self._growing = Growing()
         files = (_FilesBeside if beside else _Files)(writers, self._decoder, self._growing)
-        self._files = BackgroundWriter(files, depth=1) if beside else files
+        self._files: Writer[list[Path]] = BackgroundWriter(files, depth=1) if beside else files
         self.displaces_model = not beside
         self.spared_bytes = 0 if beside else self._decoder.device_bytes
         self.must_load = True
@@ -107,7 +107,7 @@ class LiveVideo:
 
     def abandon(self) -> list[Path]:
         """Stop here; the finished chunks stay as playable files."""
-        left = self._files.abandon()
+        left = self._files.abandon() or []
         self._growing.stopped(left)
         return left
 

@@ -12,13 +12,13 @@ from ..notice import note
 from .output import name_in_output
 
 
-class MadeVideo(InputImpl.VideoFromFile):
+class MadeVideo(InputImpl.VideoFromFile):  # type: ignore[misc, valid-type]
     """A video in a file of ours.
 
     Whatever is asked of it raises FileNotFoundError with a sentence once the file is gone.
     """
 
-    def as_trimmed(self, *args: object, **kwargs: object) -> InputImpl.VideoFromFile | None:
+    def as_trimmed(self, *args: object, **kwargs: object) -> "MadeVideo | None":
         trimmed = super().as_trimmed(*args, **kwargs)
         if trimmed is not None:
             trimmed.__class__ = MadeVideo
@@ -30,7 +30,7 @@ def _of_a_file(read: Callable) -> Callable:
 
     @functools.wraps(read)
     def reading(self: MadeVideo, *args: object, **kwargs: object) -> object:
-        path = Path(InputImpl.VideoFromFile.get_stream_source(self))
+        path = Path(str(InputImpl.VideoFromFile.get_stream_source(self)))
         if not path.exists():
             raise FileNotFoundError(
                 f"The video {path} was moved or deleted after it was made: put it back, or queue "
@@ -73,7 +73,7 @@ def made_videos(files: Sequence[Path], hidden: io.HiddenHolder | None) -> list[M
 
 def times_remade(hidden: io.HiddenHolder | None) -> int:
     """Changes once a file that the node made is gone or another, so that the host runs it again."""
-    made = _made.get(hidden and hidden.unique_id)
+    made = _made.get(hidden.unique_id) if hidden else None
     if made is None:
         return 0
     return made.remade + any(_state(file) != state for file, state in made.files)

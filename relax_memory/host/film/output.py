@@ -73,8 +73,8 @@ def check_name(filename_prefix: str) -> None:
             "names: leave it out."
         )
     output = Path(folder_paths.get_output_directory())
-    folder, name = os.path.split(os.path.normpath(filename_prefix))
-    folder = Path(os.path.normpath(output / folder))
+    parent, name = os.path.split(os.path.normpath(filename_prefix))
+    folder = Path(os.path.normpath(output / parent))
     _check_inside(filename_prefix, folder, output)
     try:
         _check_creatable(folder, name + LONGEST_ENDING)
@@ -176,6 +176,8 @@ def name_in_output(path: Path) -> str:
 
 def path_in_output(name: object) -> Path | None:
     """The file that `name_in_output` named; None for a name that it would not give."""
+    if not isinstance(name, str):
+        return None
     try:
         path = (_output() / name).resolve()
     except (TypeError, ValueError):  # no text, or characters that no name has

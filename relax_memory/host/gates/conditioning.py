@@ -6,6 +6,7 @@ model reads none of the pictures, videos and sounds in it, and the host drops th
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import comfy.hooks
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from .areas import check_area, check_covered
 from .words import listed
 
-Entry = tuple[Tensor | None, Mapping[str, object]]
+Entry = tuple[Tensor | None, Mapping[str, Any]]
 
 READ = {
     *("cross_attn", "start_percent", "end_percent", "clip_start_percent", "clip_end_percent"),
@@ -122,7 +123,7 @@ def _check_embedding(name: str, embedding: Tensor | None, text_dim: int, samples
         )
 
 
-def _check_steps(name: str, options: Mapping[str, object]) -> None:
+def _check_steps(name: str, options: Mapping[str, Any]) -> None:
     start = max(options.get("start_percent", 0.0), options.get("clip_start_percent", 0.0))
     end = min(options.get("end_percent", 1.0), options.get("clip_end_percent", 1.0))
     if start > 0.0 or end < 1.0:
@@ -132,7 +133,7 @@ def _check_steps(name: str, options: Mapping[str, object]) -> None:
         )
 
 
-def _check_hooks(name: str, options: Mapping[str, object]) -> None:
+def _check_hooks(name: str, options: Mapping[str, Any]) -> None:
     group = options.get("hooks")
     for hook in group.hooks if group else ():
         if not isinstance(hook, comfy.hooks.WeightHook):
@@ -147,7 +148,7 @@ def _check_hooks(name: str, options: Mapping[str, object]) -> None:
             )
 
 
-def _unknown(name: str, options: Mapping[str, object]) -> Iterator[str]:
+def _unknown(name: str, options: Mapping[str, Any]) -> Iterator[str]:
     """Keys that nobody knows; raises for those that are known not to be followed."""
     for key, value in options.items():
         if value is None or key in READ or key in HARMLESS:
@@ -166,7 +167,7 @@ def _unknown(name: str, options: Mapping[str, object]) -> Iterator[str]:
         yield key
 
 
-def skips_negative(cfg: float, model_options: Mapping[str, object]) -> bool:
+def skips_negative(cfg: float, model_options: dict) -> bool:
     """Whether the host leaves the negative conditioning out of every step.
 
     What wraps the guider may change its cfg from step to step, as the host's CFG Override does.

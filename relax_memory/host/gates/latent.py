@@ -1,6 +1,7 @@
 """What a LATENT may carry, and how large the pictures of a video may be."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ HARMLESS = {
 }
 
 
-def prefix_of(latent: Mapping[str, object]) -> tuple[Tensor, list[str]]:
+def prefix_of(latent: Mapping[str, Any]) -> tuple[Tensor, list[str]]:
     """The latents `[B, 16, P, H/8, W/8]` of `prefix`, and what of it takes no part, to be said.
 
     Raises:

@@ -5,7 +5,7 @@ is what a chunk cannot follow; said is what no Wan 2.1 model calls.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import comfy.model_sampling
 from comfy.model_patcher import ModelPatcher
@@ -98,7 +98,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_patch(name: str, patch: object) -> None:
+def _check_patch(name: str, patch: Callable) -> None:
     try:
         inspect.signature(patch).bind({})
     except TypeError as error:

@@ -1,5 +1,7 @@
 """What a noise schedule may be: levels of a flow, from pure noise to none."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -40,6 +42,6 @@ def check_sigmas(sigmas: Tensor, *, first: float | None, name: str = "sigmas") -
         )
 
 
-def first_level(model_sampling: object) -> float:
+def first_level(model_sampling: torch.nn.Module) -> float:
     """The noise level of pure noise."""
-    return float(torch.as_tensor(model_sampling.sigma_max))
+    return float(torch.as_tensor(cast(Tensor, model_sampling.sigma_max)))

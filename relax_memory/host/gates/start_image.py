@@ -7,6 +7,7 @@ host has a node that puts the encoded picture into the MODEL.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -67,7 +68,7 @@ def _in_model(model: ModelPatcher) -> Iterator[tuple[str, Tensor]]:
         yield "model", frames
 
 
-def _in_options(name: str, options: Mapping[str, object]) -> Iterator[tuple[str, Tensor]]:
+def _in_options(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     picture, mask = options.get(PICTURE), options.get(MASK)
     if picture is None and mask is None:
         return

@@ -25,7 +25,7 @@ from ...saved.rollout import Description, SavedRollout
 from ...schedule import Schedule
 from ..film.output import name_in_output, path_in_output
 from ..notice import note, tell
-from ..options import options_of
+from ..options import remembered
 from ..request import Request
 from .inputs import computed_inputs, with_saved_inputs
 from .made_from import HOW, keys_of, made_from
@@ -182,7 +182,7 @@ def _describe(
         width=request.width,
         height=request.height,
         settings={name: getattr(request, name) for name in settings}
-        | {"memory": str(options_of(model).policy)}
+        | {"memory": str(remembered(model).policy)}
         | ({VIDEOS: videos} if videos else {}),
         made_from=made,
         versions={
@@ -207,7 +207,8 @@ def _keep_inputs(rollout: SavedRollout, request: Request, made: dict[str, str]) 
 
 def _pack_version() -> str:
     with suppress(OSError, TypeError):
-        return re.search(r'^version = "(.*)"', PYPROJECT.read_text("utf-8"), re.MULTILINE)[1]
+        found = re.search(r'^version = "(.*)"', PYPROJECT.read_text("utf-8"), re.MULTILINE)
+        return found[1] if found else "unknown"
     return "unknown"
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import partial
+from typing import Any, cast
 
 import comfy.model_detection
 import comfy.ops
@@ -106,14 +107,18 @@ def load_checkpoint(
     stored = {name: tensor.to("meta") for name, tensor in weights.items()}
     model = comfy.sd.load_diffusion_model_state_dict(
         _complete(weights, metadata, file),
-        model_options=dict(WEIGHT_DTYPES[weight_dtype]),
+        model_options=dict(cast(dict, WEIGHT_DTYPES[weight_dtype])),
         metadata=metadata,
         disable_dynamic=disable_dynamic,
     )
     check_loaded(model.model.diffusion_model, stored, file)
     _set_shift(model, shift)
     attach(model, found)
-    settings = {"checkpoint_key": checkpoint_key, "weight_dtype": weight_dtype, "shift": shift}
+    settings: dict[str, Any] = {
+        "checkpoint_key": checkpoint_key,
+        "weight_dtype": weight_dtype,
+        "shift": shift,
+    }
     settings |= {"family": family, "name": name}
     model.cached_patcher_init = (partial(load_checkpoint, path, **settings), ())
     return model
@@ -168,7 +173,7 @@ def _complete(
 
 
 def _set_shift(model: ModelPatcher, shift: float) -> None:
-    original = model.get_model_object("model_sampling")
+    original: Any = model.get_model_object("model_sampling")
     sampling = type(original)(model.model.model_config)
     sampling.set_parameters(shift=shift, multiplier=original.multiplier)
     model.add_object_patch("model_sampling", sampling)

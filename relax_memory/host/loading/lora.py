@@ -98,7 +98,7 @@ def _as_the_host_names_it(
     return named
 
 
-def _check(key: str, patch: object, needed: torch.Size, lora_name: str) -> None:
+def _check(key: str, patch: WeightAdapterBase | tuple, needed: torch.Size, lora_name: str) -> None:
     """Raise ValueError unless the host can add the patch to a weight of this shape."""
     layer = key.removeprefix(_PREFIX).removesuffix(".weight")
     held = patch.weights if isinstance(patch, WeightAdapterBase) else patch[1]

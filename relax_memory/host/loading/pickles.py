@@ -78,7 +78,7 @@ def _only(allowed: list[tuple[Callable, str]]) -> Iterator[None]:
     """Let PyTorch take these alone; the host lets it take some of numpy and of Lightning."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(allowed)
+    torch.serialization.add_safe_globals([*allowed])
     try:
         yield
     finally:
@@ -98,16 +98,17 @@ class _Dtype(_Nothing):
     def __init__(self, code: object = None, *_: object) -> None:
         self.code, self.order = code, None
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple) -> None:  # type: ignore[override]
         self.order = state[1]
 
 
 class _Array(_Nothing):
     tensor: Tensor | None = None
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple) -> None:  # type: ignore[override]
         _, shape, dtype, by_columns, data = state
-        kind = _DTYPES.get(dtype.code) if isinstance(dtype, _Dtype) else None
+        known = isinstance(dtype, _Dtype) and isinstance(dtype.code, str)
+        kind = _DTYPES.get(dtype.code) if known else None
         if kind is None or dtype.order == ">" or not isinstance(data, bytes):
             return
         stored = shape[::-1] if by_columns else shape

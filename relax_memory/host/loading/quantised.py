@@ -8,6 +8,7 @@ afterwards, for what of the file it took. Knows no file layout and no family.
 import json
 import re
 from collections.abc import Collection, Mapping
+from typing import cast
 
 import comfy.quant_ops
 import torch
@@ -106,7 +107,8 @@ def _check_mark(name: str, weights: Mapping[str, Tensor], file: str) -> None:
             f"model_name '{file}' holds {layer(name)}.weight as {_words(stored)}, but {name} says "
             f"'{kind}', so {_HELP}."
         )
-    for scale in sorted(known[kind]["parameters"] & {"weight_scale", "weight_scale_2"}):
+    parameters = cast(set[str], known[kind]["parameters"])
+    for scale in sorted(parameters & {"weight_scale", "weight_scale_2"}):
         if stored is not None and f"{layer(name)}.{scale}" not in weights:
             raise ValueError(
                 f"model_name '{file}' lacks {layer(name)}.{scale}, the scale of a weight that is "

@@ -10,13 +10,14 @@ torch.compile leaves out what depends on the session: the host's compile node do
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import comfy.utils
 import torch
 from comfy.ldm.flux.math import apply_rope
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.ar_model import CausalWanModel
-from comfy.ldm.wan.model import WanModel
+from comfy.ldm.wan.model import WanModel, WanSelfAttention
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
@@ -27,6 +28,7 @@ from ...policies import Policy
 from ..options import KEY, Options, options_in
 from ..room.reserve import add_reservation
 from ..sampling.session import Session
+from .family import network_of
 from .suspects import name_of
 
 
@@ -52,7 +54,7 @@ def with_memory(
 
 
 def _replace_attention(model: ModelPatcher) -> None:
-    network = model.get_model_object("diffusion_model")
+    network = network_of(model)
     for index, name in enumerate(_attention_names(network)):
         original = model.get_model_object(name)
         if not isinstance(original, MemoryAttention):
@@ -159,9 +161,11 @@ class MemoryAttention:
         session = remembered.session if remembered else None
         if session is None:
             return self.original(x, freqs, *args, transformer_options=options, **kwargs)
-        module = self._network().blocks[self._layer].self_attn
+        network = self._network()
+        assert network is not None, "a network outlives what replaces its attention"
+        module = cast(WanSelfAttention, network.blocks[self._layer].self_attn)
         query, key, raw_key, value = _project(module, x, freqs)
-        out = self._attend(session, options, query, key, raw_key, value)
+        out = self._attend(network, session, options, query, key, raw_key, value)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
             out = patch({"x": out, "q": query, "k": key, "transformer_options": options})
         return module.o(out)
@@ -169,6 +173,7 @@ class MemoryAttention:
     @torch.compiler.disable
     def _attend(
         self,
+        network: WanModel,
         session: Session,
         options: dict,
         query: Tensor,
@@ -176,7 +181,6 @@ class MemoryAttention:
         raw_key: Tensor,
         value: Tensor,
     ) -> Tensor:
-        network = self._network()
         outputs = []
         for stream, rows in session.streams(len(query), options):
             memory = session.memory(
@@ -212,7 +216,7 @@ def _held_weakly(
 
 
 def _project(
-    module: torch.nn.Module, x: Tensor, freqs: Tensor
+    module: WanSelfAttention, x: Tensor, freqs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rotated query, rotated and raw key, and value, each `[B, L, heads, head_dim]`."""
     shape = (*x.shape[:2], module.num_heads, module.head_dim)

@@ -2,6 +2,7 @@
 
 import torch
 from comfy.ldm.flux.math import apply_rope1
+from comfy.ldm.wan.model import WanModel
 from torch import Tensor
 
 
@@ -11,7 +12,7 @@ class TimeRope:
     Angles are made in float32 whatever the model's precision, so that distant times stay exact.
     """
 
-    def __init__(self, model: torch.nn.Module, transformer_options: dict) -> None:
+    def __init__(self, model: WanModel, transformer_options: dict) -> None:
         _, rows, columns = transformer_options["grid_sizes"]
         _, patch_rows, patch_columns = model.patch_size
         self._model = model

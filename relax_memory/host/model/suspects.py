@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
+from comfy.ldm.wan.model import WanModel
 from comfy.patcher_extension import WrappersMP, get_all_wrappers
 
 from ..options import KEY
@@ -16,7 +16,7 @@ KINDS = (
 )
 
 
-def suspects(model_options: dict, network: torch.nn.Module, layer: int | None) -> list[str]:
+def suspects(model_options: dict, network: WanModel, layer: int | None) -> list[str]:
     """Functions that may answer for the model, or for one of its blocks, each once."""
     found = (*_of_block(model_options, network, layer), *_of_model(model_options, network))
     return list(dict.fromkeys(map(name_of, found)))
@@ -30,9 +30,7 @@ def name_of(function: Callable) -> str:
     return f"{kind.__qualname__.replace('.<locals>', '')} of {module}"
 
 
-def _of_block(
-    model_options: dict, network: torch.nn.Module, layer: int | None
-) -> Iterator[Callable]:
+def _of_block(model_options: dict, network: WanModel, layer: int | None) -> Iterator[Callable]:
     if layer is None:
         return
     options = model_options.get("transformer_options", {})
@@ -42,7 +40,7 @@ def _of_block(
         yield network.blocks[layer].forward
 
 
-def _of_model(model_options: dict, network: torch.nn.Module) -> Iterator[Callable]:
+def _of_model(model_options: dict, network: WanModel) -> Iterator[Callable]:
     yield from (model_options[name] for name in FUNCTIONS if name in model_options)
     yield from (
         network.__dict__[name] for name in ("forward", "forward_orig") if name in network.__dict__

@@ -16,6 +16,7 @@ from ...memory.storage import Storage, supports_fp8
 from ...picture.words import gigabytes
 from ...plan import Plan
 from ...policies import Policy
+from ..model.family import network_of
 
 ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
 
@@ -56,7 +57,7 @@ class Budget:
 
 def model_shape(model: ModelPatcher, height: int, width: int) -> ModelShape:
     """Cost of one latent frame of `height x width` latent pixels in this model."""
-    network = model.get_model_object("diffusion_model")
+    network = network_of(model)
     _, patch_rows, patch_columns = network.patch_size
     return ModelShape(
         layers=len(network.blocks),

@@ -12,6 +12,7 @@ import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
 from ...memory.storage import Storage
@@ -46,7 +47,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     """
 
     def outer_sample(
-        executor: Callable,
+        executor: WrapperExecutor,
         noise: Tensor,
         latent_image: Tensor,
         sampler: comfy.samplers.Sampler,
@@ -55,6 +56,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
     ) -> Tensor:
         if isinstance(sampler, ChunkedSampler):
             guider = executor.class_obj
+            assert isinstance(guider, comfy.samplers.CFGGuider), "the host wraps guiders"
             guider.conds = {k: list(map(in_videos, conds)) for k, conds in guider.conds.items()}
             options = guider.model_options["transformer_options"]
             if guider.model_patcher.get_additional_models_with_key("multigpu"):
@@ -109,7 +111,7 @@ def _reserve(plan: Plan, budget: Budget) -> Callable:
     """The host reserves by shape, so memory is told to it as so many more frames."""
 
     def prepare_sampling(
-        executor: Callable,
+        executor: WrapperExecutor,
         model: ModelPatcher,
         noise_shape: list[int],
         conds: dict,

@@ -23,7 +23,7 @@ from ..keeping.autosave import Autosave, autosave
 from ..lengths import note_lengths
 from ..model.attention import with_memory
 from ..notice import note, tell
-from ..options import options_of
+from ..options import options_of, remembered
 from ..request import Request
 from .guided import GuidedRollout
 from .latents import frames_of
@@ -51,7 +51,7 @@ def generate(
     model = remembering(request.model)
     schedule = _schedule(request, model)
     plan = Plan(
-        options_of(model).policy,
+        remembered(model).policy,
         total_frames=request.latent_frames,
         chunk_frames=request.frames_per_chunk,
         prefix_frames=request.prefix_frames,
@@ -153,8 +153,9 @@ def _sample(
     )
 
     def between(finished: Finished, run: GuidedRollout) -> None:
-        displaced = live is not None and live.displaces_model
-        if displaced and plan.has_chunk(finished.chunk.index + 1):
+        if live is None or not live.displaces_model:
+            return
+        if plan.has_chunk(finished.chunk.index + 1):
             live.must_load |= run.load_model(finished.latents)
 
     prompts = {"positive": request.positive, "negative": request.negative}

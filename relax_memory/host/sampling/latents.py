@@ -44,8 +44,9 @@ class HostNoise:
             return frames
         seed = self._seed + 1000 * chunk.index + draw - 1
         generator = torch.Generator(frames.device).manual_seed(seed % 2**64)
-        like = {"device": frames.device, "dtype": frames.dtype}
-        return torch.randn(frames.shape, generator=generator, **like)
+        return torch.randn(
+            frames.shape, generator=generator, device=frames.device, dtype=frames.dtype
+        )
 
     def kept(self, chunk: Chunk) -> Tensor:
         return frames_of(self._video, chunk)
@@ -91,6 +92,7 @@ class FrameNoise:
         return sampling.noise_scaling(self._sigma, noise, torch.zeros_like(noise))
 
     def kept(self, chunk: Chunk) -> Tensor:
+        assert self._video is not None, "no chunk was to be asked for again"
         return frames_of(self._video, chunk)
 
     def keep(self, x0: Tensor) -> Tensor:

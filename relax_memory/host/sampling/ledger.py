@@ -50,6 +50,7 @@ class Ledger:
         Raises:
             RuntimeError: for the second time in a clean pass.
         """
+        assert self._pass is not None, "a layer takes part in an open pass only"
         bit = 1 << layer
         before = self._now.get(stream, 0)
         if self._pass.clean and before & bit:
@@ -69,6 +70,7 @@ class Ledger:
         Raises:
             RuntimeError: the model, a stream or a layer of one was left out.
         """
+        assert self._pass is not None, "no pass was opened"
         if not self._now or (expected and expected - self._now.keys()):
             left_out = ", ".join(map(str, sorted((expected or set()) - self._now.keys())))
             what = f"The {left_out} conditioning" if left_out else "The model"

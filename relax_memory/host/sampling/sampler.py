@@ -20,7 +20,7 @@ from ...policies import Policy, RelaxedMemory
 from ...rollout import OnStep
 from ...schedule import Schedule
 from ..gates.guider import check_run
-from ..options import Options, options_in, options_of
+from ..options import Options, in_run, options_of
 from ..room.reserve import ChunkedSampler, decide
 from .guided import GuidedRollout
 from .latents import FrameNoise, HostNoise, frames_of
@@ -58,7 +58,7 @@ class MemorySampler(ChunkedSampler):
             whole_chunks=False,
         )
 
-    def sample(  # noqa: PLR0913  (the host's signature)
+    def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
         model_wrap: comfy.samplers.CFGGuider,
         sigmas: Tensor,
@@ -78,16 +78,16 @@ class MemorySampler(ChunkedSampler):
         x = model_wrap.inner_model.model_sampling.noise_scaling(
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
-        remembered = options_of(model_wrap.model_patcher)
-        plan = self.plan(remembered and remembered.policy, x.shape[2])
-        if remembered is None:  # a memory node would have decided before the model was loaded
+        given = options_of(model_wrap.model_patcher)
+        plan = self.plan(given.policy if given else None, x.shape[2])
+        if given is None:  # a memory node would have decided before the model was loaded
             storage = decide(model_wrap, plan, Storage(), x).storage
             options = Options(policy=plan.policy, storage=storage)
         else:
-            options = options_in(extra_args["model_options"]["transformer_options"])
+            options = in_run(extra_args)
         video = torch.zeros_like(x)
         schedule = Schedule(sigmas=sigmas)
-        run = GuidedRollout(model_wrap, extra_args, plan, options, has_node=remembered is not None)
+        run = GuidedRollout(model_wrap, extra_args, plan, options, has_node=given is not None)
         source = HostNoise(x, extra_args.get("seed") or 0, video)
         for finished in run.chunks(schedule, source, _report(callback, video, plan, schedule)):
             frames_of(video, finished.chunk).copy_(finished.latents)
@@ -133,7 +133,7 @@ class RolloutSampler(MemorySampler):
     def plan(self, policy: Policy | None, frames: int) -> Plan:
         return self._plan
 
-    def sample(  # noqa: PLR0913  (the host's signature)
+    def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
         model_wrap: comfy.samplers.CFGGuider,
         sigmas: Tensor,
@@ -157,7 +157,7 @@ class RolloutSampler(MemorySampler):
             model_wrap,
             extra_args,
             self._plan,
-            options_in(extra_args["model_options"]["transformer_options"]),
+            in_run(extra_args),
             has_node=True,
             finished_frames=self._finished_frames,
         )

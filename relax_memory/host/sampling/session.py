@@ -5,6 +5,7 @@ is one entry of one conditioning, named by the run; the host's ids only say whic
 """
 
 import torch
+from comfy.ldm.wan.model import WanModel
 
 from ...memory.recall import Memory
 from ...memory.storage import Storage
@@ -63,7 +64,7 @@ class Session:
         return {stream for stream, scene in self.memories if scene == self.pass_.chunk.scene}
 
     def memory(
-        self, stream: Stream, *, rows: int, model: torch.nn.Module, transformer_options: dict
+        self, stream: Stream, *, rows: int, model: WanModel, transformer_options: dict
     ) -> Memory:
         """The memory of a stream, made when it first takes part.
 
