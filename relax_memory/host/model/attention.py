@@ -128,7 +128,8 @@ def check_attention(network: WanModel, get: Callable[[str], object]) -> None:
 
 def _foreign(method: Callable[..., Tensor], module: torch.nn.Module) -> str | None:
     """What computes attention, if that is not the module's own method."""
-    own = getattr(method, "__func__", None) is type(module).forward
+    function = getattr(method, "func", method)  # a partial
+    own = getattr(function, "__func__", function) is type(module).forward
     return None if own else name_of(method)
 
 
