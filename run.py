@@ -297,7 +297,11 @@ def test(arguments):
     """
     python, host = prepare()
     require_test_tools(python)
-    environment = dict(os.environ, COMFYUI_PATH=str(host), MYPYPATH=str(host))
+    environment = dict(
+        os.environ,
+        COMFYUI_PATH=str(host),
+        MYPYPATH=os.pathsep.join((str(host), str(DATA / "types"))),
+    )
     calls = [["ruff", "format", "--check", "."], ["ruff", "check", "."], types()]
     if arguments:
         calls.append(["pytest"] + arguments)
@@ -325,7 +329,9 @@ def types():
     """The type checker, on a link to this folder whose name is one that Python can import."""
     package = DATA / "types" / "relax_forcing"
     link_here(package)
-    return ["mypy"] + [str(package / name) for name in ("relax_memory", "nodes")]
+    return ["mypy", "--explicit-package-bases"] + [
+        str(package / name) for name in ("relax_memory", "nodes")
+    ]
 
 
 def require_test_tools(python):
