@@ -134,12 +134,10 @@ def _rollouts(folder: Path) -> list[SavedRollout]:
 
 def _hold(rollout: SavedRollout, files: tuple[Path, ...], held: ExitStack) -> bool:
     """Hold it, unless another process does or has changed its files."""
-    lock = rollout.hold()
     try:
-        lock.acquire()
+        held.enter_context(rollout.hold())
     except OSError:
         return False
-    held.callback(lock.release)
     return rollout.files == files
 
 

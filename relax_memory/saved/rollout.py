@@ -4,11 +4,12 @@
 all that is needed to continue: chunks carry what they were made from and what they follow.
 """
 
+import errno
 import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_origin
@@ -25,6 +26,7 @@ from .inputs import INPUTS
 DESCRIPTION = "rollout.json"
 LOCK = "lock"
 LABEL_GAP = "  "
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what a disk answers that has none
 
 logger = logging.getLogger(__name__)
 
@@ -165,9 +167,22 @@ class SavedRollout:
             return [name for name in os.listdir(self.folder) if FILE_NAME.fullmatch(name)]
         return []
 
-    def hold(self) -> filelock.BaseFileLock:
-        """What a writer enters; raises filelock.Timeout on entry while another one is in it."""
-        return filelock.FileLock(self.folder / LOCK, timeout=0)
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """What a writer enters; raises filelock.Timeout on entry while another one is in it.
+
+        On a disk without locks everybody may enter: two writers of one rollout are rare, and a file
+        that stands for a lock would outlive every process that is killed.
+        """
+        lock = filelock.FileLock(self.folder / LOCK, timeout=0)
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock)
+            except (NotImplementedError, OSError) as error:
+                if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+                    raise
+                logger.debug("%s: %s", self.folder, error)
+            yield
 
     def describe(self, description: Description) -> None:
         """Write or replace the description. Raises OSError."""

@@ -1,6 +1,7 @@
 """What is saved is found again, and what is damaged, foreign or too new is never used."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -290,6 +291,20 @@ def test_what_another_writer_holds_is_copied(tmp_path):
             for saved in (one, two):
                 chunk(1).write(saved.folder)
         assert one.matching(KEYS) == two.matching(KEYS) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no flock on Windows")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_saves_and_goes_on(tmp_path, number, monkeypatch):
+    def not_offered(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", not_offered)
+    for index in range(2):
+        with open_rollout(tmp_path, KEYS) as rollout:
+            assert len(rollout.files) == index
+            chunk(index).write(rollout.folder)
+    assert rollout.delete()
 
 
 def test_a_killed_writer_holds_nothing(tmp_path):
