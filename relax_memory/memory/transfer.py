@@ -15,10 +15,11 @@ log = logging.getLogger(__name__)
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """`tensor` on `device`, by way of pinned memory where that spares the host a wait."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        with suppress(RuntimeError):  # no memory can be pinned
-            return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    up = device.type == "cuda" and tensor.device.type == "cpu"
+    if up:
+        with suppress(RuntimeError):  # no more memory can be pinned
+            tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=up)
 
 
 class Transfer:
