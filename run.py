@@ -44,7 +44,7 @@ FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
 NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pip's own words
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
 DEMO = "Relax Forcing demo - long video on any computer.json"
-TIERS = ("unit", "parity", "host", "browser")
+TIERS = ("unit", "parity", "host", "device", "browser")
 # The lowest that ComfyUI allows of what the pack writes files with, of filelock the lowest tried.
 LOWEST = ("av==16.0.0", "filelock==3.12.0")
 LOWEST_TESTS = (

@@ -1,0 +1,173 @@
+"""Faults planted into the pack, each found: a detector never seen to detect proves nothing."""
+
+import gc
+
+import comfy.model_management
+import pytest
+import torch
+from device import host
+from device.cards import CARDS, RUNTIME
+from device.clocks import Stream
+from device.conftest import left_behind
+from device.ledger import LEDGER
+from device.tensors import OnCard
+from device.test_same_bits import latents
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """`plant(module, "Class.name", value)`; a fault is gone with the test, its traces too."""
+
+    def plant(module: str, name: str, value) -> None:
+        owner = host.part(module)
+        *outer, name = name.split(".")
+        for each in outer:
+            owner = getattr(owner, each)
+        monkeypatch.setattr(owner, name, value)
+
+    yield plant
+    gc.collect()  # what an exception's frames hold
+    RUNTIME.pinned.clear()
+    LEDGER.races.clear()
+
+
+def found(where: str = "cpu", **inputs) -> str:
+    """All that the detectors say of a run."""
+    model = host.remembering(host.model(), reservoir_device=where)
+    host.sample(model, steps=1, **inputs)
+    host.unload_all()
+    said = "; ".join(left_behind())
+    LEDGER.races.clear()
+    return said
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_without_a_fault_nothing_is_found(where):
+    assert found(where) == ""
+
+
+def test_a_tensor_on_the_wrong_device(plant):
+    transfer = host.part("memory.transfer").Transfer
+    fetch = transfer.fetch
+
+    def to_the_other_card(self, source):
+        self._device = torch.device("cuda", 1)
+        return fetch(self, source)
+
+    plant("memory.transfer", "Transfer.fetch", to_the_other_card)
+    with pytest.raises(RuntimeError, match="same device"):
+        found()
+
+
+def test_noise_that_stays_on_the_host(plant):
+    plant("host.sampling.latents", "FrameNoise.noise", lambda self, *_: torch.zeros(self._shape))
+    with pytest.raises(RuntimeError, match="same device"):
+        found()
+
+
+def test_an_arrival_that_nobody_waits_for(plant):
+    plant("memory.transfer", "Arrival.tensor", lambda self: self._tensor)
+    assert "a read beside the write" in found()
+
+
+def test_a_copy_that_does_not_wait_for_what_it_copies(monkeypatch):
+    monkeypatch.setattr(Stream, "wait_stream", lambda self, stream: None)
+    assert "a read beside the write" in found()
+
+
+def test_a_slot_that_is_fetched_while_it_is_still_filled(plant):
+    transfer = host.part("memory.transfer").Transfer
+    fetch = transfer.fetch
+
+    def on_a_stream_of_its_own(self, source):
+        self._stream, before = Stream(self._device), self._stream
+        try:
+            return fetch(self, source)
+        finally:
+            self._stream = before
+
+    plant("memory.transfer", "Transfer.fetch", on_a_stream_of_its_own)
+    assert "pinned memory: a read beside the write" in found()
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_a_slot_that_is_filled_before_what_was_in_it_is_read(plant, where):
+    commit = host.part("memory.recall").Memory.commit
+
+    def read_last(self, chunk, layer, keys, values):
+        prepare, arguments = self._prepare, []
+        self._prepare = lambda *given: arguments.extend(given)
+        commit(self, chunk, layer, keys, values)
+        del self._prepare
+        sources = self._sources.items()
+        again = {s: place.bank.load(layer, place.slot, s.row) for s, place in sources}
+        prepare(layer, again, arguments[2])
+
+    expected = latents("batch", "cuda:0", where)
+    plant("memory.recall", "Memory.commit", read_last)
+    assert not torch.equal(latents.__wrapped__("batch", "cuda:0", where), expected)
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_two_frames_in_one_slot(plant, where):
+    bank = host.part("memory.bank").Bank
+    keep = bank.keep
+
+    def keep_in_fewer(self, frames):
+        keep(self, frames)
+        self._slots = {frame: slot // 2 for frame, slot in self._slots.items()}
+
+    expected = latents("batch", "cuda:0", where)
+    plant("memory.bank", "Bank.keep", keep_in_fewer)
+    assert not torch.equal(latents.__wrapped__("batch", "cuda:0", where), expected)
+
+
+def test_memory_that_is_given_back_while_it_is_copied(monkeypatch):
+    monkeypatch.setattr(OnCard, "record_stream", lambda self, stream: None)
+    assert "given back beside the read" in found()
+
+
+def test_pinned_memory_that_is_released_while_it_is_written(plant):
+    """Only a run that ends right after a clean pass shows it: any later wait covers it."""
+
+    def without_waiting(pinned, stream):
+        for tensor in pinned:
+            torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
+
+    plant("memory.transfer", "_unpin", without_waiting)
+    model = host.remembering(host.model(), reservoir_device="cpu")
+    host.stop_at_call(model, 8)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        host.sample(model, steps=1)
+    del model
+    gc.collect()
+    assert any("unregistered beside the" in race for race in LEDGER.races)
+    LEDGER.races.clear()
+
+
+def test_pinned_memory_that_is_never_released(plant):
+    plant("memory.transfer", "_unpin", lambda pinned, stream: None)
+    assert "bytes of pinned memory" in found()
+
+
+def test_keys_that_outlive_the_run(plant):
+    commit, kept = host.part("memory.recall").Memory.commit, []
+
+    def and_keep(self, chunk, layer, keys, values):
+        kept.append(keys)
+        commit(self, chunk, layer, keys, values)
+
+    plant("memory.recall", "Memory.commit", and_keep)
+    assert f"bytes on {CARDS[0].device}" in found("gpu")
+    kept.clear()
+
+
+def test_keys_that_only_a_cycle_holds(plant):
+    read = host.part("memory.recall").Memory.read
+
+    def and_hold(self, *arguments):
+        self.itself = self
+        return read(self, *arguments)
+
+    plant("memory.recall", "Memory.read", and_hold)
+    assert f"bytes on {CARDS[0].device}" in found("gpu")

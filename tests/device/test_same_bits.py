@@ -1,0 +1,95 @@
+"""Every regime on a card has the bits of a plain CPU whose bank never uses a slot twice."""
+
+import functools
+
+import pytest
+import torch
+from device import host
+from device.cards import CARDS, RUNTIME
+from device.plain_bank import PlainBank
+from device.vram import WeightSpace, use_dynamic_vram
+
+PREFIX = torch.randn(1, 16, 5, 4, 4, generator=torch.Generator().manual_seed(3))
+
+
+@functools.cache
+def latents(regime: str, device: str, where: str) -> torch.Tensor:
+    """A video of one regime, its reservoir in "gpu" or "cpu"; "prefix, fp8" is both."""
+    words = regime.split(", ")
+    memory = {"reservoir_device": where}
+    memory |= {"reservoir_dtype": "fp8"} if "fp8" in words else {}
+    memory |= {"rope": "absolute", "tail_frames": 4} if "absolute" in words else {}
+    dtype = torch.bfloat16 if "bf16" in words else torch.float32
+    model = host.remembering(host.model(device, dtype), **memory)
+    if "custom" in words:
+        return host.sample_custom(model, cfg=2.0)
+    inputs = {"batch_size": 2} if "batch" in words else {}
+    inputs |= {"cfg": 2.0} if "cfg" in words else {}
+    inputs |= {"prefix": {"samples": PREFIX}} if "prefix" in words else {}
+    if "stream" in words:
+        return host.stream(model, host.vae(device), length=45, **inputs)
+    return host.sample(model, **inputs)
+
+
+@pytest.fixture
+def expected(monkeypatch):
+    """`latents` on the plain CPU."""
+
+    def on_cpu(regime: str) -> torch.Tensor:
+        monkeypatch.setattr(host.part("memory.recall"), "Bank", PlainBank)
+        try:
+            return latents(regime, "cpu", "gpu")
+        finally:
+            monkeypatch.undo()
+
+    return on_cpu
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+@pytest.mark.parametrize(
+    "regime",
+    [
+        "bf16, batch, cfg",
+        "fp8, batch",
+        "bf16, fp8",
+        "prefix",
+        "absolute, batch, cfg",
+        "custom",
+        "stream, batch",
+    ],
+)
+def test_a_card_has_the_bits_of_a_cpu(expected, regime, where):
+    assert torch.equal(latents(regime, "cuda:0", where), expected(regime))
+    assert CARDS[0].allocations > 1000
+    assert CARDS[1].allocations == 0
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_the_second_card_does_all_itself(expected, where):
+    regime = "stream, batch, cfg"
+    assert torch.equal(latents(regime, "cuda:1", where), expected(regime))
+    assert CARDS[0].allocations == 0
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_a_card_that_holds_some_of_the_weights(expected, where):
+    """The host streams the rest, layer by layer."""
+    model = host.remembering(host.model(), reservoir_device=where)
+    CARDS[0].total_bytes = host.room_beside(int(0.7 * model.model_size()))
+    subject = host.sample(model, batch_size=2)
+    assert 0 < model.loaded_size() < 0.5 * model.model_size()
+    assert torch.equal(subject, expected("batch"))
+
+
+@pytest.mark.parametrize("resident", ["all", "few"])
+def test_dynamic_vram_with_all_weights_resident_and_few(expected, monkeypatch, resident):
+    wanted = expected("stream, batch")
+    use_dynamic_vram(monkeypatch, float("inf") if resident == "all" else 3e6)
+    model = host.remembering(host.model.__wrapped__(), reservoir_device="cpu")
+    assert model.is_dynamic()
+    subject = host.stream(model, host.vae.__wrapped__(), length=45, batch_size=2)
+    assert torch.equal(subject, wanted)
+    assert (WeightSpace.refused > 100) == (resident == "few")
+    del model
+    host.unload_all()
+    RUNTIME.pinned.clear()  # the host's weights, which it pins for as long as it likes
