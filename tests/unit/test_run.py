@@ -314,10 +314,10 @@ def test_the_browser_tier_is_required_on_linux_and_elsewhere_its_absence_is_said
     monkeypatch, capsys
 ):
     monkeypatch.setattr(sys, "platform", "linux")
-    assert run.tiers() == ("unit", "parity", "host", "browser")
+    assert run.tiers() == ("unit", "parity", "host", "device", "browser")
     assert not capsys.readouterr().out
     monkeypatch.setattr(sys, "platform", "win32")
-    assert run.tiers() == ("unit", "parity", "host")
+    assert run.tiers() == ("unit", "parity", "host", "device")
     assert capsys.readouterr().out.count("\n") == 1
 
 
