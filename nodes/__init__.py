@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..relax_memory.host.keeping.listing import serve_labels
 from .decode import RelaxForcingDecode
 from .demo_models import RelaxForcingDemoModels
 from .load_lora import RelaxForcingLoadLora
@@ -15,6 +16,9 @@ from .timeline import RelaxForcingTimeline
 
 
 class RelaxForcingExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        serve_labels()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             RelaxForcingLoadModel,

@@ -3,17 +3,17 @@
 from comfy_api.latest import io
 
 from ..relax_memory.host.keeping.autosave import archive_folder, close_left_behind
-from ..relax_memory.host.notice import speaking
-from ..relax_memory.saved.archive import find_rollout, saved_rollouts
+from ..relax_memory.host.keeping.listing import ROUTE, saved_labels
+from ..relax_memory.host.notice import speaking, tell
+from ..relax_memory.saved.archive import find_rollout
 from .memory import CATEGORY
 
-NOTHING_SAVED = "nothing is saved yet"
+REFRESH_MILLISECONDS = 5000
 
 
 class RelaxForcingResume(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        saved = [rollout.label for rollout in saved_rollouts(archive_folder())]
         return io.Schema(
             node_id="RelaxForcingResume",
             display_name="Relax Forcing Resume",
@@ -25,9 +25,16 @@ class RelaxForcingResume(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "rollout",
-                    options=saved or [NOTHING_SAVED],
-                    tooltip="The saved video, newest first: when it was begun, its size, and how "
-                    "much of it is there. Press R in the browser to see the newest.",
+                    options=saved_labels(),
+                    remote=io.RemoteOptions(
+                        route=ROUTE,
+                        refresh_button=True,
+                        control_after_refresh="first",
+                        refresh=REFRESH_MILLISECONDS,
+                    ),
+                    tooltip="The saved video, newest first: when it was begun, how many seconds "
+                    "of it are there, how its prompt begins, its size and its chunks. Refresh "
+                    "chooses the newest.",
                 )
             ],
             outputs=[
@@ -56,4 +63,5 @@ class RelaxForcingResume(io.ComfyNode):
     def execute(cls, rollout) -> io.NodeOutput:
         saved = find_rollout(archive_folder(), rollout)
         close_left_behind(saved)
+        tell(saved.label)
         return io.NodeOutput({"samples": saved.latents()})

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..relax_memory.grid import WAN
 from ..relax_memory.host.film.whole import video_seconds
+from ..relax_memory.host.first_words import first_words
 from ..relax_memory.host.gates.conditioning import check_cfg
 from ..relax_memory.host.gates.latent import check_size
 from ..relax_memory.host.notice import speaking, tell_made
@@ -169,6 +170,7 @@ class RelaxForcingSampler(io.ComfyNode):
                     tooltip="What every chunk looked back at, for Relax Forcing Timeline.",
                 ),
             ],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -178,7 +180,7 @@ class RelaxForcingSampler(io.ComfyNode):
     @classmethod
     @speaking
     def execute(cls, prefix=None, **inputs) -> io.NodeOutput:
-        request = make_request(prefix=prefix, **inputs)
+        request = make_request(prefix=prefix, words=first_words(cls.hidden), **inputs)
         latents, trace = generate(request)
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=request.batch_size)

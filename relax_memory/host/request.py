@@ -25,7 +25,7 @@ from .model.family import grid_of
 class Request:
     """What the sampler nodes ask for, in the host's terms. `length` counts video frames.
 
-    `prefix` are clean latents
+    `words` are the first of the prompt, for lists. `prefix` are clean latents
     `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
     from `steps`, and `sigmas_first` that of a chunk with nothing before it.
 
@@ -49,6 +49,7 @@ class Request:
     sigmas_first: Tensor | None = None
     fps: float = WAN.fps
     autosave: bool = False
+    words: str = ""
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height, self.grid)

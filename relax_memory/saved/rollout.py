@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..disk import unlink
+from ..grid import WAN
 from .atomic import PART, checksum, write_whole
 from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, index_and_checksum, peek_key
 from .inputs import INPUTS
@@ -27,6 +28,7 @@ DESCRIPTION = "rollout.json"
 LOCK = "lock"
 LABEL_GAP = "  "
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what a disk answers that has none
+FIRST_WORDS = "first words"  # of the prompt: a setting that decides nothing
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +112,15 @@ class SavedRollout:
 
     @property
     def label(self) -> str:
-        """The name and how far it is, in a line for people; the name comes first."""
+        """What a person knows a video by, in a line: its name first, how far it is last."""
         description, count = self.description, self.chunk_count
         if description is None:
             return f"{self.name}{LABEL_GAP}{count} chunks"
         size = f"{description.width}x{description.height}"
         far = "all" if count >= description.planned_chunks else f"{count} of"
-        return LABEL_GAP.join([self.name, size, f"{far} {description.planned_chunks} chunks"])
+        known = [_seconds(description, count), _words(description)]
+        chunks = f"{far} {description.planned_chunks} chunks"
+        return LABEL_GAP.join([self.name, *filter(None, known), size, chunks])
 
     def chunks(self) -> Iterator[SavedChunk]:
         """The chunks in order. Raises ValueError at the first that cannot be used."""
@@ -208,6 +212,28 @@ class SavedRollout:
         with suppress(OSError):  # something else lies in it
             self.folder.rmdir()
         return True
+
+
+def _seconds(description: Description, count: int) -> str:
+    """ "12 of 60 s", or "60 s" when all is there; "" where the size of a chunk is not known."""
+    chunk_frames = description.settings.get("frames_per_chunk")
+    prefix_frames = description.settings.get("prefix_frames", 0)  # version 0.1 does not say
+    if not isinstance(chunk_frames, int) or not isinstance(prefix_frames, int) or chunk_frames < 1:
+        return ""
+    missing_frames = -prefix_frames % chunk_frames  # of the first chunk
+
+    def seconds(chunks: int) -> str:
+        length = WAN.length(max(chunks * chunk_frames - missing_frames, 0)) / WAN.fps
+        return f"{length:.1f}" if length < 10 else f"{length:.0f}"
+
+    planned = description.planned_chunks
+    begun = f"{seconds(count)} of " if count < planned else ""
+    return f"{begun}{seconds(planned)} s"
+
+
+def _words(description: Description) -> str:
+    words = description.settings.get(FIRST_WORDS)
+    return words if isinstance(words, str) and words.isprintable() else ""
 
 
 def _checksum(content: object) -> str:

@@ -504,6 +504,7 @@ def test_resume_lists_what_is_saved_and_gives_it_as_a_prefix(output):
         sample()
     (label,) = options()
     assert label.endswith("  48x32  5 of 12 chunks")
+    assert "  3.6 of 8.8 s  " in label
     resumed = resume(label)
     assert torch.equal(resumed, latents[:, :, :15])
     assert torch.equal(sample(prefix={"samples": resumed})[0], latents)
@@ -518,7 +519,8 @@ def test_a_chosen_rollout_stays_valid_when_it_grows_and_the_host_reads_it_again(
     before = cls.fingerprint_inputs(label)
     assert cls.fingerprint_inputs(label) == before
     latents, _ = sample()
-    assert options() == [label.replace("2 of", "all")]
+    assert label.endswith("  1.3 of 8.8 s  48x32  2 of 12 chunks")
+    assert options() == [label.replace("1.3 of ", "").replace("2 of", "all")]
     assert cls.fingerprint_inputs(label) != before
     assert torch.equal(resume(label), latents)
 

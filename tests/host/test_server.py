@@ -122,6 +122,38 @@ def test_wrong_input_is_told_in_the_browser(server):
     assert not job.progress
 
 
+def test_the_list_of_saved_videos_refreshes_itself_and_knows_their_first_words(server):
+    demo = ROOT / "workflows/api/Relax Forcing demo - long video on any computer.json"
+    asked = json.loads(demo.read_text("utf-8"))
+    (sampler,) = (n for n in asked.values() if n["class_type"] == "RelaxForcingSampler")
+    sampler["inputs"]["length"] = 21
+    info = json.loads(server.fetch("/object_info/RelaxForcingResume"))["RelaxForcingResume"]
+    _, choice = info["input"]["required"]["rollout"]
+    assert choice["options"] == ["nothing is saved yet"]
+
+    def listed():
+        return json.loads(server.fetch(choice["remote"]["route"]))
+
+    assert listed() == ["nothing is saved yet"]
+    assert server.run(asked).ending == "success"
+    (label,) = listed()
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d  1\.3 s  a red circle bouncing over a  "
+        r"64x64  all 2 chunks",
+        label,
+    )
+    assert server.saved_rollouts() == [label]
+    name, _, _ = label.partition("  ")
+    for value in (label, f"{name}  64x64  1 of 2 chunks"):  # as it is, and as version 0.1 had it
+        resume = {"class_type": "RelaxForcingResume", "inputs": {"rollout": value}}
+        save = {"class_type": "SaveLatent", "inputs": {"samples": ["1", 0], "filename_prefix": "x"}}
+        job = server.run({"1": resume, "2": save})
+        assert job.ending == "success"
+        assert job.of("RelaxForcingResume", "texts") in ([[label]], [None])  # kept by the host
+    shutil.rmtree(server.folder / "output" / "relax_forcing")
+    assert listed() == ["nothing is saved yet"]
+
+
 def test_templates_and_help_pages_reach_the_browser(server):
     templates = json.loads(server.fetch("/workflow_templates"))["ComfyUI-RelaxForcing"]
     assert set(templates) == {path.stem for path in ROOT.glob("workflows/*.json")}

@@ -414,6 +414,32 @@ def test_the_list_names_the_newest_first_and_how_far_each_is(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("chunks", "settings", "middle"),
+    [
+        (2, {"frames_per_chunk": 3}, "1.3 of 4.3 s"),
+        (6, {"frames_per_chunk": 3}, "4.3 s"),
+        (1, {"frames_per_chunk": 3, "prefix_frames": 1}, "0.1 of 3.8 s"),
+        (3, {"frames_per_chunk": 40, "prefix_frames": 80}, "30 of 60 s"),
+        (2, {"frames_per_chunk": 3, "first words": "a red fox"}, "1.3 of 4.3 s  a red fox"),
+        (2, {"first words": "a red fox"}, "a red fox"),
+        (2, {"frames_per_chunk": "3", "first words": 7}, ""),
+        (2, {"frames_per_chunk": 0, "first words": "a\nb"}, ""),
+    ],
+)
+def test_a_label_says_what_a_person_knows_of_the_video(tmp_path, chunks, settings, middle):
+    saved = rollout(tmp_path, chunks, KEYS, settings=settings)
+    far = "all 6" if chunks == 6 else f"{chunks} of 6"
+    known = [middle] if middle else []
+    assert saved.label == "  ".join([saved.name, *known, "16x16", f"{far} chunks"])
+
+
+def test_labels_of_version_0_1_name_their_rollouts(tmp_path):
+    saved = rollout(tmp_path, 2, settings={"frames_per_chunk": 3, "first words": "a fox"})
+    for rest in ("16x16  2 of 6 chunks", "16x16  all 6 chunks", "2 chunks"):
+        assert find_rollout(tmp_path, f"{saved.name}  {rest}").folder == saved.folder
+
+
 def test_a_label_names_its_rollout_after_it_has_grown_or_was_renamed(tmp_path):
     saved = rollout(tmp_path, 2)
     label = saved.label

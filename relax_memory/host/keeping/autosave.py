@@ -21,7 +21,7 @@ from ...plan import Plan
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk
 from ...saved.inputs import write_inputs
-from ...saved.rollout import Description, SavedRollout
+from ...saved.rollout import FIRST_WORDS, Description, SavedRollout
 from ...schedule import Schedule
 from ..film.output import name_in_output, path_in_output
 from ..notice import note, tell
@@ -176,13 +176,15 @@ def _describe(
 ) -> None:
     """Write what the rollout is to become, unless that is what it says."""
     before = rollout.description
-    settings = ("seed", "steps", "cfg", "frames_per_chunk", "batch_size")
+    settings = ("seed", "steps", "cfg", "frames_per_chunk", "prefix_frames", "batch_size")
+    words = request.words or (before and before.settings.get(FIRST_WORDS))
     description = Description(
         planned_chunks=max(planned_chunks, before.planned_chunks if before else 0),
         width=request.width,
         height=request.height,
         settings={name: getattr(request, name) for name in settings}
         | {"memory": str(remembered(model).policy)}
+        | ({FIRST_WORDS: words} if words else {})
         | ({VIDEOS: videos} if videos else {}),
         made_from=made,
         versions={

@@ -1,0 +1,53 @@
+"""The first words of a prompt, found in the workflow that is being executed.
+
+They are for people's eyes: nothing depends on them.
+"""
+
+from collections.abc import Iterator
+
+from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
+
+WORDS, LETTERS = 6, 40
+TEXTS = ("text", "prompt", "positive_prompt", "t5xxl", "string", "string_a", "value")
+
+
+def first_words(hidden: io.HiddenHolder | None, name: str = "positive") -> str:
+    """How the text begins that reaches the input `name` of the executed node; "" for none."""
+    where, prompt = get_executing_context(), hidden and hidden.prompt
+    if where is None or not isinstance(prompt, dict):
+        return ""
+    start = prompt.get(where.node_id, {}).get("inputs", {}).get(name)
+    return next(filter(None, map(_beginning, _texts(prompt, start, name))), "")
+
+
+def _texts(prompt: dict, start: object, name: str) -> Iterator[str]:
+    """Texts that reach a link, nearest first.
+
+    A node with an input `name`, such as a ControlNet, hands on what comes in there and no other.
+    """
+    waiting, seen = [start], set()
+    while waiting:
+        value = waiting.pop(0)
+        if isinstance(value, str):
+            yield value
+        if not isinstance(value, list) or not value or str(value[0]) in seen:
+            continue
+        seen.add(str(value[0]))
+        inputs = prompt.get(str(value[0]), {}).get("inputs", {})
+        if name in inputs:
+            waiting[:0] = [inputs[name]]
+        else:
+            links = [given for given in inputs.values() if isinstance(given, list)]
+            waiting[:0] = [inputs[text] for text in TEXTS if text in inputs] + links
+
+
+def _beginning(text: str) -> str:
+    """Whole words, or a part of the first where that is long; printable, with single blanks."""
+    words = "".join(letter if letter.isprintable() else " " for letter in text).split()
+    kept = words[:1]
+    for word in words[1:WORDS]:
+        if len(" ".join([*kept, word])) > LETTERS:
+            break
+        kept.append(word)
+    return " ".join(kept)[:LETTERS]
