@@ -218,12 +218,10 @@ class Bench:
         }
 
     def _split(self, model, sampler, warm_up: int, chunks: int) -> dict:
-        timed, watch = model.clone(), Watch()
-        for index in range(self.shape.layers):
-            name = f"diffusion_model.blocks.{index}.self_attn.forward"
-            timed.add_object_patch(name, watch.module(timed.get_model_object(name)))
-        with watch.kernels():
-            video = self.video(timed, sampler, CHUNK_FRAMES * (warm_up + chunks), watch)
+        watch = Watch()
+        blocks = model.model.diffusion_model.blocks
+        with watch.modules([block.self_attn for block in blocks]), watch.kernels():
+            video = self.video(model, sampler, CHUNK_FRAMES * (warm_up + chunks), watch)
         figures = {
             f"{name}_seconds": median(watch.seconds_of(name)[warm_up:])
             for name in ("self_attention", "kernel")
@@ -267,17 +265,24 @@ class Watch(common.ChunkClock):
         self._spans = {"self_attention": [], "kernel": []}
         self._inside = False
 
-    def module(self, forward: Callable) -> Callable:
-        """`forward` of a self-attention module, timed."""
+    @contextlib.contextmanager
+    def modules(self, modules: list[torch.nn.Module]) -> Iterator[None]:
+        """Time these self-attention modules, whatever their `forward` is."""
+        starts = []
 
-        def timed(*args, **kwargs):
+        def begin(*_):
             self._inside = True
-            try:
-                return self._time("self_attention", forward, args, kwargs)
-            finally:
-                self._inside = False
+            starts.append(moment())
 
-        return timed
+        def end(*_):
+            self._inside = False
+            self._spans["self_attention"].append((self.chunks, starts.pop(), moment()))
+
+        with contextlib.ExitStack() as hooks:
+            for module in modules:
+                hooks.callback(module.register_forward_pre_hook(begin).remove)
+                hooks.callback(module.register_forward_hook(end).remove)
+            yield
 
     @contextlib.contextmanager
     def kernels(self) -> Iterator[None]:

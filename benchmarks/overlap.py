@@ -21,6 +21,7 @@ import torch
 from common import CHUNK_FRAMES, DEVICE, Shape
 
 import comfy.sd  # isort: skip
+import folder_paths  # isort: skip
 
 from relax_memory.film.mp4 import VideoWriter
 from relax_memory.host.film.live import LiveVideo
@@ -109,6 +110,7 @@ def measure(sizes: Sizes, runs: int) -> dict:
     seconds: dict[str, list[float]] = {}
     cores: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        folder_paths.set_output_directory(folder)
         work = Work(sizes, Path(folder))
         expected = work.ways["sampling alone"]()
         for run in range(1 + runs):

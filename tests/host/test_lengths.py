@@ -27,7 +27,7 @@ def told_by(monkeypatch, *, length, prefix_frames=0, made_by="VAEEncode"):
     inputs |= {"width": 32, "height": 32, "seed": 7, "steps": 1, "frames_per_chunk": 3}
     inputs |= {"length": length, "batch_size": 1, "autosave": False}
     if prefix_frames:
-        inputs["prefix"] = {"samples": torch.zeros(1, 16, prefix_frames, 4, 4)}
+        inputs["prefix"] = {"samples": torch.randn(1, 16, prefix_frames, 4, 4)}
     with CurrentNodeContext("prompt", "2"):
         latent, _ = tiny.node("RelaxForcingSampler", **inputs)
     return 4 * latent["samples"].shape[2] - 3, texts

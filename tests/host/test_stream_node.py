@@ -231,6 +231,8 @@ def test_a_stopped_stream_says_what_there_is_and_the_next_shows_it_again(output,
         f"The video so far: {left.relative_to(output)}"
     )
     shown = []
+    for limit in ("MIN_INTERVAL", "MIN_PERCENT"):  # the host leaves out what comes too fast
+        monkeypatch.setattr(f"comfy.utils.PROGRESS_THROTTLE_{limit}", 0)
     monkeypatch.setattr(
         "comfy.utils.PROGRESS_BAR_HOOK",
         lambda value, total, preview, **_: shown.append((value, total, preview is not None)),
