@@ -131,6 +131,10 @@ class Plan:
             return self._steady_state().peak_frames(ahead_chunks, exact=exact)
         self._scan(self.chunk_count - 1)
         change: Counter[int] = Counter()
+        # A frame takes a place from its first chunk to its last. What is live while a chunk is made
+        # came before it, so it counts from the chunk after its own; what needs storage after a
+        # commit counts from its own. A frame that is still to be read as sink or tail lies with
+        # the exact ones until that is over, and with the others from then on.
         for frame, last in self._last_reader.items():
             first = self.chunk_of(frame) + (ahead_chunks == 0)
             until = last - ahead_chunks

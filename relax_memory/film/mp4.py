@@ -164,6 +164,8 @@ class VideoWriter:
         with av.open(buffer, "w", format="mp4", options=options) as container:
             if not self._fragments:
                 container.metadata.update(self._metadata)
+            # An encoder of its own: x264 cannot go on once it is flushed, and a fragment is on disk
+            # only when all of it is.
             stream = container.add_stream("libx264", rate=self._rate, options=dict(ENCODER))
             stream.width, stream.height = self._width, self._height
             stream.pix_fmt = "yuv420p"

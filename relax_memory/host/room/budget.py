@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Bytes of one rollout. `*_free_bytes` count what the host can unload as free."""
+    """Bytes of one rollout. `*_free_bytes` count what the host can unload as free.
+
+    Three sizes are easily taken for each other: `device_bytes` is what this rollout needs beside
+    the weights; as many are *reserved*, that is, asked of the host before it loads; and *spared*
+    are those that a VAE needs there in turns with the model, which "auto" leaves free.
+    """
 
     policy: Policy
     storage: Storage
