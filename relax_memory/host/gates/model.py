@@ -42,7 +42,7 @@ def check_model(model: ModelPatcher) -> list[str]:
     options = model.model_options
     inner = options.get("transformer_options", {})
     _check_sampling(model)
-    _check_devices(model)
+    check_devices(model)
     names = {*options, *inner, *(key for _, key in _wrapper_keys(model))}
     for name in sorted(map(str, names)):
         _check_name(name)
@@ -76,7 +76,8 @@ def _check_sampling(model: ModelPatcher) -> None:
         )
 
 
-def _check_devices(model: ModelPatcher) -> None:
+def check_devices(model: ModelPatcher) -> None:
+    """Raise ValueError where a model is spread over several GPUs."""
     if model.get_additional_models_with_key("multigpu"):
         raise ValueError(
             "model is spread over several GPUs, but its memory lies on one: use the model "

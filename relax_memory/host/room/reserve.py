@@ -21,6 +21,7 @@ from ...policies import Policy
 from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
+from ..gates.model import check_devices
 from ..model.family import grid_of
 from ..options import KEY
 from .budget import Budget, check_budget, make_budget
@@ -59,11 +60,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
             assert isinstance(guider, comfy.samplers.CFGGuider), "the host wraps guiders"
             guider.conds = {k: list(map(in_videos, conds)) for k, conds in guider.conds.items()}
             options = guider.model_options["transformer_options"]
-            if guider.model_patcher.get_additional_models_with_key("multigpu"):
-                raise ValueError(
-                    "model is spread over several GPUs, but its memory lies on one: use the model "
-                    "without the multi-GPU node."
-                )
+            check_devices(guider.model_patcher)
             check_latent(noise, grid_of(guider.model_patcher))
             plan = sampler.plan(policy, noise.shape[2])
             budget = decide(guider, plan, options[KEY].storage, noise, sampler.spared_bytes)
