@@ -16,12 +16,10 @@ import torch
 from comfy.ldm.wan.ar_model import CausalWanModel
 from comfy.ldm.wan.model import WanModel
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+from loading import OTHER, WEIGHTS, assert_holds, load, prefixed
 
 from relax_memory.host.loading.identify import TEXT_TO_VIDEO, looks_like
 from relax_memory.host.loading.weights import pick, read
-
-WEIGHTS = tiny.state_dict(layers=2)
-OTHER = tiny.state_dict(layers=2, seed=1)
 
 
 @pytest.fixture(autouse=True)
@@ -31,22 +29,6 @@ def folder(tmp_path, monkeypatch):
         entry = ([str(tmp_path)], folder_paths.supported_pt_extensions)
         monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, entry)
     return tmp_path
-
-
-def load(model_name, **inputs):
-    defaults = {"weight_dtype": "default", "checkpoint_key": "auto", "shift": 5.0}
-    return tiny.node("RelaxForcingLoadModel", model_name=model_name, **defaults | inputs)[0]
-
-
-def prefixed(prefix, weights=WEIGHTS):
-    return {prefix + name: weight for name, weight in weights.items()}
-
-
-def assert_holds(model, weights=WEIGHTS):
-    loaded = model.model.diffusion_model.state_dict()
-    assert loaded.keys() == weights.keys()
-    for name, weight in weights.items():
-        assert torch.equal(loaded[name].float(), weight), name
 
 
 def sample(model):
