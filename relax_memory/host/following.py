@@ -3,6 +3,8 @@
 The values that come out are plain ones: nothing below knows recipes.
 """
 
+from typing import TypedDict
+
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
@@ -11,6 +13,15 @@ from ..recipes import Recipe
 from .loading.recipe import recipe_of
 
 FRAMES, STEPS = 3, 4  # where nothing is known
+
+
+class Followed(TypedDict):
+    """Settings of a request with no 0 in them."""
+
+    steps: int
+    frames_per_chunk: int
+    sigmas: Tensor | None
+    sigmas_first: Tensor | None
 
 
 def chunk_frames(model: ModelPatcher, frames_per_chunk: int) -> int:
@@ -26,8 +37,8 @@ def follow(
     frames_per_chunk: int,
     sigmas: Tensor | None,
     sigmas_first: Tensor | None,
-) -> tuple[dict[str, object], list[str]]:
-    """Settings of a request with no 0 in them, and what is to be said of them."""
+) -> tuple[Followed, list[str]]:
+    """Settings of a request as it will be run, and what is to be said of them."""
     recipe = recipe_of(model)
     notes = _differences(recipe, steps, frames_per_chunk) if recipe else []
     if recipe is None and 0 in (steps, frames_per_chunk):
@@ -45,13 +56,13 @@ def follow(
                 f"shift {shift:g} has no effect: with steps 0 the noise levels are those of "
                 f"{recipe.family}; set steps to use it."
             )
-    settings = {
-        "steps": steps or (len(sigmas) - 1 if sigmas is not None else STEPS),
-        "frames_per_chunk": chunk_frames(model, frames_per_chunk),
-        "sigmas": sigmas,
-        "sigmas_first": sigmas_first,
-    }
-    return settings, notes
+    followed = Followed(
+        steps=steps or (len(sigmas) - 1 if sigmas is not None else STEPS),
+        frames_per_chunk=chunk_frames(model, frames_per_chunk),
+        sigmas=sigmas,
+        sigmas_first=sigmas_first,
+    )
+    return followed, notes
 
 
 def _differences(recipe: Recipe, steps: int, frames_per_chunk: int) -> list[str]:

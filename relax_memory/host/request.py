@@ -18,7 +18,7 @@ from .gates.sigmas import check_sigmas, first_level
 from .gates.start_image import start_image, without_start_image
 from .gates.words import say
 from .model.attention import check_attention, check_supported
-from .model.family import grid_of
+from .model.family import grid_of, network_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class Request:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more.")
         check_cfg(self.cfg, negative=self.negative)
-        network = self.model.get_model_object("diffusion_model")
-        check_supported(network)
+        check_supported(self.model.get_model_object("diffusion_model"))
+        network = network_of(self.model)
         check_attention(network, self.model.get_model_object)
         notes = check_model(self.model)
         for name in ("positive", "negative"):
@@ -180,14 +180,16 @@ def make_request(
     return Request(
         model=model,
         positive=_for_videos(positive),
-        negative=_for_videos(negative),
+        negative=negative and _for_videos(negative),
         prefix=samples,
         **followed,
         **settings,
     )
 
 
-def _for_videos(entries: list | None) -> list | None:
+def _for_videos(entries: list) -> list:
     """A conditioning without its start image, with areas as the host applies them to videos."""
-    entries = without_start_image(entries)
-    return entries and [[entry[0], in_videos(entry[1]), *entry[2:]] for entry in entries]
+    return [
+        [embedding, in_videos(options), *rest]
+        for embedding, options, *rest in without_start_image(entries)
+    ]

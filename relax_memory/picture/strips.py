@@ -33,20 +33,20 @@ LEAST_DIFFERENCE = 0.02
 
 @dataclass(frozen=True)
 class ScoreColours:
-    """Colours from `low` to `high`, the range of all finite scores; None where there are none."""
+    """Colours from `low` to `high`, the range of all finite scores; from 0 to 0 without any."""
 
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
     @classmethod
     def of(cls, trace: Trace) -> "ScoreColours":
         scores = [s for c in trace.chunks for row in c.scores for s in row if math.isfinite(s)]
-        return cls(min(scores, default=None), max(scores, default=None))
+        return cls(min(scores, default=0.0), max(scores, default=0.0))
 
     @property
     def differ(self) -> bool:
         """Whether the scores differ by what can matter; less is not worth a shade."""
-        return self.low is not None and self.high - self.low >= LEAST_DIFFERENCE
+        return self.high - self.low >= LEAST_DIFFERENCE
 
     def __call__(self, score: float | None) -> Colour:
         if score is None:

@@ -6,6 +6,7 @@ memory of its own, so one for a part of the picture remembers that part.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,15 +14,25 @@ from torch import Tensor
 PERCENTAGE = "percentage"
 
 
-def check_area(name: str, options: Mapping[str, object]) -> None:
+class Area(NamedTuple):
+    """Height and width, then y and x, each pair after one of time where it is made for videos."""
+
+    fractions: bool
+    size: tuple[float, ...]
+    place: tuple[float, ...]
+
+
+def check_area(name: str, options: Mapping[str, Any]) -> None:
     """Raise ValueError for an area or a mask that a chunk cannot follow."""
-    area, mask = options.get("area"), options.get("mask")
-    if area is not None and len(area) == 7 and (area[1] < 1.0 or area[4] > 0.0):
-        raise ValueError(
-            f"{name} conditioning holds only for a part of the film (temporal {area[1]:g} from z "
-            f"{area[4]:g}), which chunks cannot follow: set temporal to 1 and z to 0, or make the "
-            "parts one after the other with prefix."
-        )
+    area, mask = _area(options), _mask(options)
+    if area is not None and area.fractions and len(area.size) == 3:
+        temporal, z = area.size[0], area.place[0]
+        if temporal < 1.0 or z > 0.0:
+            raise ValueError(
+                f"{name} conditioning holds only for a part of the film (temporal {temporal:g} "
+                f"from z {z:g}), which chunks cannot follow: set temporal to 1 and z to 0, or make "
+                "the parts one after the other with prefix."
+            )
     if mask is None:
         return
     if options.get("set_area_to_bounds") or area is not None:
@@ -37,9 +48,7 @@ def check_area(name: str, options: Mapping[str, object]) -> None:
         )
 
 
-def check_covered(
-    name: str, entries: Iterable[Mapping[str, object]], size: tuple[int, int]
-) -> None:
+def check_covered(name: str, entries: Iterable[Mapping[str, Any]], size: tuple[int, int]) -> None:
     """Raise ValueError if a part of the picture, of `size` in latent pixels, has no prompt."""
     covered = torch.zeros(size, dtype=torch.bool)
     for options in entries:
@@ -56,8 +65,8 @@ def check_covered(
         )
 
 
-def _covers(options: Mapping[str, object], size: tuple[int, int]) -> Tensor:
-    mask, area = options.get("mask"), options.get("area")
+def _covers(options: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
+    area, mask = _area(options), _mask(options)
     if mask is not None:
         if options.get("mask_strength", 1.0) == 0:
             return torch.zeros(size, dtype=torch.bool)
@@ -67,20 +76,29 @@ def _covers(options: Mapping[str, object], size: tuple[int, int]) -> Tensor:
     covered = torch.zeros(size, dtype=torch.bool)
     if area is None:
         return ~covered
-    if area[0] == PERCENTAGE:
-        half = (len(area) - 1) // 2
-        fractions = [*area[half - 1 : half + 1], *area[-2:]]
-        sides = (*size, *size)
-        area = [round(f * side) for f, side in zip(fractions, sides, strict=True)]
-    height, width, y, x = (*area[len(area) // 2 - 2 : len(area) // 2], *area[-2:])
+    wholes = size if area.fractions else (1, 1)
+    height, width = (round(s * whole) for s, whole in zip(area.size[-2:], wholes, strict=True))
+    y, x = (round(p * whole) for p, whole in zip(area.place[-2:], wholes, strict=True))
     covered[y : y + max(1, height), x : x + max(1, width)] = True
     return covered
 
 
 def in_videos(options: dict) -> dict:
     """Options whose area the host can apply to videos: fractions of a picture hold at all times."""
-    area = options.get("area")
-    if area is None or area[0] != PERCENTAGE or len(area) != 5:
+    area = _area(options)
+    if area is None or not area.fractions or len(area.size) != 2:
         return options
-    _, height, width, y, x = area
-    return options | {"area": (PERCENTAGE, 1.0, height, width, 0.0, y, x)}
+    return options | {"area": (PERCENTAGE, 1.0, *area.size, 0.0, *area.place)}
+
+
+def _area(options: Mapping[str, Any]) -> Area | None:
+    area = options.get("area")
+    if area is None:
+        return None
+    fractions = area[0] == PERCENTAGE
+    sides = tuple(area[1:] if fractions else area)
+    return Area(fractions, sides[: len(sides) // 2], sides[len(sides) // 2 :])
+
+
+def _mask(options: Mapping[str, Any]) -> Tensor | None:
+    return options.get("mask")

@@ -4,7 +4,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ..model.attention import check_attention, check_supported
-from ..model.family import grid_of
+from ..model.family import grid_of, network_of
 from .conditioning import check_conditioning
 from .latent import check_latent
 from .model import check_model
@@ -26,8 +26,8 @@ def check_run(
         ValueError: input that cannot be sampled, by name, with its value and what is needed.
     """
     model = guider.model_patcher
-    network = model.get_model_object("diffusion_model")
-    check_supported(network)
+    check_supported(model.get_model_object("diffusion_model"))
+    network = network_of(model)
     check_attention(network, model.get_model_object)
     check_latent(noise, grid_of(model))
     notes = check_model(model)
@@ -36,14 +36,15 @@ def check_run(
             "model carries a start image (AR Video I2V), which this sampler would drop: use Relax "
             "Forcing Sampler, which begins with it, or a model without it."
         )
+    samples, *_, height, width = noise.shape
     for name, conds in guider.original_conds.items():
         entries = [(cond.get("cross_attn"), cond) for cond in conds]
         notes += check_conditioning(
             name,
             entries,
             text_dim=network.text_dim,
-            samples=len(noise),
-            size=tuple(noise.shape[-2:]),
+            samples=samples,
+            size=(height, width),
         )
     if mask is not None:
         raise ValueError(

@@ -46,10 +46,8 @@ def start_image(
     return name, first
 
 
-def without_start_image(entries: list | None) -> list | None:
+def without_start_image(entries: list) -> list:
     """A conditioning as it was before a start image was added."""
-    if entries is None:
-        return None
     return [
         [embedding, {k: v for k, v in options.items() if k not in START_IMAGE}, *rest]
         for embedding, options, *rest in entries

@@ -6,6 +6,7 @@ this pack puts there counts by its settings alone, and what only rounds differen
 """
 
 from collections.abc import Iterator
+from types import MethodType
 
 import comfy.ldm.modules.attention
 import comfy.ldm.wan.model
@@ -14,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor
 
-from ..options import KEY, options_of
+from ..options import KEY, remembered
 from .digest import Digest, Weights, is_ours, settings, uncompiled
 
 NETWORK = "diffusion_model"
@@ -50,11 +51,11 @@ def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
         others = _Parts(other)
         return (None if other.model is model.model else others.base()), others.patches()
 
-    remembered = options_of(model)
+    options = remembered(model)
     return {
         "model": Digest(known, unfold).of(parts.base()),
         "LoRAs and model patches": Digest(known, unfold).of(parts.patches()),
-        "memory": fingerprint((settings(remembered.policy), remembered.storage.dtype)),
+        "memory": fingerprint((settings(options.policy), options.storage.dtype)),
     }
 
 
@@ -130,15 +131,17 @@ def _walk(
     for own, child in module.named_children():
         inner = f"{name}.{own}".lstrip(".")
         if inner != "model_sampling":  # nothing of the network, and replaced by most loaders
-            yield from _walk(inner, before.get(inner, child), before)
+            first = before.get(inner, child)
+            assert isinstance(first, torch.nn.Module), f"{inner} was a module before it was patched"
+            yield from _walk(inner, first, before)
 
 
 def _is_own(value: object) -> bool:
     """Whether this is a module's method as its class has it."""
-    module = getattr(value, "__self__", None)
     return (
-        isinstance(module, torch.nn.Module)
-        and getattr(type(module), value.__name__, None) is value.__func__
+        isinstance(value, MethodType)
+        and isinstance(value.__self__, torch.nn.Module)
+        and getattr(type(value.__self__), value.__name__, None) is value.__func__
     )
 
 

@@ -10,6 +10,7 @@ What people change is more: a spot of 4x4 pixels 5 % brighter is 0.07, a picture
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +67,10 @@ def with_saved_inputs(
 
 def _take(
     request: Request, rollout: SavedRollout, made_from: dict[str, str], names: Sequence[str]
-) -> tuple[dict[str, object], float]:
+) -> tuple[dict[str, Any], float]:
     """These inputs as the rollout has them, and how far the request's lie from them at most."""
-    taken, deviation = {}, 0.0
+    taken: dict[str, Any] = {}
+    deviation = 0.0
     for name in names:
         given = getattr(request, name)
         tensors = list(_tensors(given))

@@ -38,6 +38,7 @@ def made_from(request: Request, model: ModelPatcher, schedule: Schedule) -> dict
 
 def keys_of(made_from: dict[str, str], plan: Plan) -> list[str]:
     """One for each chunk; the conditioning, now the same for all, is what may differ by chunk."""
+    assert plan.chunk_count is not None, "the video of a request has an end"
     common = {name: made for name, made in made_from.items() if name not in CONDITIONINGS}
     conditioning = fingerprint([made_from[name] for name in CONDITIONINGS])
     return chunk_keys(fingerprint(common), [conditioning] * plan.chunk_count)

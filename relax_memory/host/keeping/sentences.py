@@ -87,7 +87,7 @@ def ending(saved_chunks: int, planned_chunks: int, videos: Iterable[Path]) -> st
 def _anew(rollout: SavedRollout, changed: list[str], prefix: Tensor | None) -> str:
     if not changed:
         return f"Starts anew: no chunk of the unfinished rollout {rollout.name} can be used"
-    if changed == ["prefix"] and _begins(rollout, prefix):
+    if changed == ["prefix"] and prefix is not None and _begins(rollout, prefix):
         return f"Continues from the first {prefix.shape[2]} frames of {rollout.name}, its prefix"
     return (
         f"Starts anew: {', '.join(changed)} changed since the unfinished rollout {rollout.name}, "
@@ -95,10 +95,10 @@ def _anew(rollout: SavedRollout, changed: list[str], prefix: Tensor | None) -> s
     )
 
 
-def _begins(rollout: SavedRollout, prefix: Tensor | None) -> bool:
+def _begins(rollout: SavedRollout, prefix: Tensor) -> bool:
     """Whether the rollout begins with this prefix."""
     try:
         latents = rollout.latents()
     except ValueError:
         return False
-    return prefix is not None and torch.equal(latents[:, :, : prefix.shape[2]], prefix.to(latents))
+    return torch.equal(latents[:, :, : prefix.shape[2]], prefix.to(latents))

@@ -17,7 +17,7 @@ import torch
 from comfy.ldm.flux.math import apply_rope
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.ar_model import CausalWanModel
-from comfy.ldm.wan.model import WanModel, WanSelfAttention
+from comfy.ldm.wan.model import WanAttentionBlock, WanModel, WanSelfAttention
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
@@ -30,6 +30,8 @@ from ..room.reserve import add_reservation
 from ..sampling.session import Session
 from .family import network_of
 from .suspects import name_of
+
+OUTLIVES = "a network outlives what replaces its attention"
 
 
 def with_memory(
@@ -64,6 +66,10 @@ def _replace_attention(model: ModelPatcher) -> None:
 def _attention_names(network: WanModel) -> list[str]:
     """By block, as the host's patcher knows them."""
     return [f"diffusion_model.blocks.{i}.self_attn.forward" for i in range(len(network.blocks))]
+
+
+def _attention(network: WanModel, layer: int) -> WanSelfAttention:
+    return cast(WanAttentionBlock, network.blocks[layer]).self_attn
 
 
 def _follow_clone(model: ModelPatcher, clone: ModelPatcher) -> None:
@@ -112,12 +118,12 @@ def check_attention(network: WanModel, get: Callable[[str], object]) -> None:
     Args:
         get: an attribute of the model by name, as the patcher knows it or as it is loaded.
     """
-    for block, name in zip(network.blocks, _attention_names(network), strict=True):
+    for layer, name in enumerate(_attention_names(network)):
         found = get(name)
         if isinstance(found, MemoryAttention):
             foreign = found.foreign
         else:
-            foreign = _foreign(found, block.self_attn)
+            foreign = _foreign(found, _attention(network, layer))
         if foreign:
             raise ValueError(
                 f"model has {foreign} as {name}, so another node computes self-attention, which "
@@ -126,7 +132,7 @@ def check_attention(network: WanModel, get: Callable[[str], object]) -> None:
             )
 
 
-def _foreign(method: Callable[..., Tensor], module: torch.nn.Module) -> str | None:
+def _foreign(method: object, module: torch.nn.Module) -> str | None:
     """What computes attention, if that is not the module's own method."""
     function = getattr(method, "func", method)  # a partial
     own = getattr(function, "__func__", function) is type(module).forward
@@ -139,13 +145,15 @@ class MemoryAttention:
     def __init__(self, network: WanModel, layer: int, original: Callable[..., Tensor]) -> None:
         self._network = weakref.ref(network)  # which holds this object
         self._layer = layer
-        self.foreign = _foreign(original, network.blocks[layer].self_attn)
+        self.foreign = _foreign(original, _attention(network, layer))
         self._original = _held_weakly(original, network)
 
     @property
     def original(self) -> Callable[..., Tensor]:
         """What it has taken the place of."""
-        return self._original()
+        method = self._original()
+        assert method is not None, OUTLIVES
+        return method
 
     @torch.compiler.disable(recursive=False)
     def __call__(
@@ -163,8 +171,8 @@ class MemoryAttention:
         if session is None:
             return self.original(x, freqs, *args, transformer_options=options, **kwargs)
         network = self._network()
-        assert network is not None, "a network outlives what replaces its attention"
-        module = cast(WanSelfAttention, network.blocks[self._layer].self_attn)
+        assert network is not None, OUTLIVES
+        module = _attention(network, self._layer)
         query, key, raw_key, value = _project(module, x, freqs)
         out = self._attend(network, session, options, query, key, raw_key, value)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
@@ -208,7 +216,7 @@ class MemoryAttention:
 
 def _held_weakly(
     method: Callable[..., Tensor], network: WanModel
-) -> Callable[[], Callable[..., Tensor]]:
+) -> Callable[[], Callable[..., Tensor] | None]:
     """What gives the method, without a hold on it where it is that of one of the modules."""
     owner = getattr(method, "__self__", None)
     if any(owner is module for module in network.modules()):

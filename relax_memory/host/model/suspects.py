@@ -22,7 +22,7 @@ def suspects(model_options: dict, network: WanModel, layer: int | None) -> list[
     return list(dict.fromkeys(map(name_of, found)))
 
 
-def name_of(function: Callable) -> str:
+def name_of(function: object) -> str:
     """A function as its pack's author would look for it: `wrapper of nodes_cache`."""
     function = getattr(function, "func", function)  # a partial
     kind = function if hasattr(function, "__qualname__") else type(function)
