@@ -18,8 +18,9 @@ class ChunkTrace:
 
     `history` holds the chosen frames, one tuple per row (a row is one sample of one conditioning).
     `scores` holds one score per candidate for each row; it, or a row of it, is empty where there
-    was nothing to choose. A score may be NaN: a trace tells what happened. Raises `ValueError` for
-    numbers that no rollout can produce.
+    was nothing to choose. A score may be NaN: a trace tells what happened. `scene_frame` is the
+    first of its frames as the scene counts them; None where that is the number in the whole video.
+    Raises `ValueError` for numbers that no rollout can produce.
     """
 
     index: int
@@ -31,15 +32,12 @@ class ChunkTrace:
     history: tuple[tuple[int, ...], ...]
     scores: tuple[tuple[float, ...], ...]
     seconds: float
+    scene: int = 0
+    scene_frame: int | None = None
 
     def __post_init__(self) -> None:
         where = f"chunk {self.index}"
-        if self.index < 0:
-            raise ValueError(f"{where}: chunks are numbered from 0")
-        if not self.frames or any(b != a + 1 for a, b in pairwise(self.frames)):
-            raise ValueError(
-                f"{where}: frames must be consecutive and not empty, got {self.frames}"
-            )
+        self._check_place(where)
         roles = {"sink": self.sink, "candidates": self.candidates, "tail": self.tail}
         roles |= {f"history of row {row}": chosen for row, chosen in enumerate(self.history)}
         for role, frames in roles.items():
@@ -58,6 +56,22 @@ class ChunkTrace:
                 raise ValueError(
                     f"{where}: {len(row)} scores for {len(self.candidates)} candidates"
                 )
+
+    def _check_place(self, where: str) -> None:
+        """Where the chunk lies in the video and in its scene, and how long it took."""
+        if self.index < 0:
+            raise ValueError(f"{where}: chunks are numbered from 0")
+        if not self.frames or any(b != a + 1 for a, b in pairwise(self.frames)):
+            raise ValueError(
+                f"{where}: frames must be consecutive and not empty, got {self.frames}"
+            )
+        if self.scene < 0:
+            raise ValueError(f"{where}: scenes are numbered from 0, got {self.scene}")
+        if self.scene_frame is not None and not 0 <= self.scene_frame <= self.frames[0]:
+            raise ValueError(
+                f"{where}: frame {self.frames[0]} of the video cannot be frame {self.scene_frame} "
+                "of a scene"
+            )
         if not self.seconds >= 0:
             raise ValueError(f"{where}: seconds must be 0 or more, got {self.seconds}")
 

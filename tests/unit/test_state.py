@@ -94,6 +94,26 @@ def test_a_chunk_comes_back_as_it_was(tmp_path, dtype):
     assert read.latents.dtype == dtype
 
 
+def test_a_chunk_comes_back_with_its_scene(tmp_path):
+    written = chunk(2)
+    written = dataclasses.replace(
+        written, trace=dataclasses.replace(written.trace, scene=1, scene_frame=3)
+    )
+    written.write(tmp_path)
+    assert same(SavedChunk.read(*tmp_path.iterdir()), written)
+
+
+def test_a_chunk_of_before_there_were_scenes_is_of_the_first(tmp_path):
+    trace = dataclasses.asdict(chunk(2).trace)
+    assert trace.pop("scene") == 0
+    assert trace.pop("scene_frame") is None
+    rows = ("positive 0", "positive 1")
+    data = save({"latents": chunk(2).latents}, record(key=KEYS[2], trace=trace, rows=rows))
+    path = tmp_path / f"000002-{atomic.checksum(data)}.safetensors"
+    path.write_bytes(data)
+    assert SavedChunk.read(path).trace == chunk(2).trace
+
+
 def test_a_change_spoils_the_first_chunk_it_affects_and_all_that_follow():
     for changed in range(6):
         parts = ["x" if i == changed else part for i, part in enumerate("abcdef")]

@@ -56,6 +56,9 @@ def test_a_score_may_be_nan():
         ({"scores": ((0.5, 0.1), ())}, "2 scores for 1 candidates"),
         ({"seconds": -0.1}, "seconds"),
         ({"seconds": float("nan")}, "seconds"),
+        ({"scene": -1}, "scenes are numbered from 0, got -1"),
+        ({"scene_frame": 4}, "frame 3 of the video cannot be frame 4 of a scene"),
+        ({"scene_frame": -1}, "frame -1 of a scene"),
     ],
 )
 def test_a_chunk_refuses_impossible_numbers(change, message):
