@@ -56,7 +56,7 @@ class Plan:
         self._remainder_frames = prefix_frames % chunk_frames
         self._cut_frames = total_frames if total_frames is not None and not whole_chunks else None
         self._last_reader: dict[int, int] = {}
-        self._last_exact_reader: dict[int, int] = {}
+        self._last_certain_reader: dict[int, int] = {}
         self._scanned_chunks = 0
         policy.roles(prefix_frames, chunk_frames)
 
@@ -112,37 +112,37 @@ class Plan:
         self._scan(self.chunk_of(frame) + self._lookahead_chunks)
         return self._last_reader.get(frame, NEVER)
 
-    def is_read_after(self, frame: int, chunk: int, *, exact: bool = False) -> bool:
-        """Whether a chunk after the chunk `chunk` may read `frame`; `exact`: as sink or tail."""
+    def is_read_after(self, frame: int, chunk: int, *, certain: bool = False) -> bool:
+        """Whether a chunk after the chunk `chunk` may read `frame`; `certain`: as sink or tail."""
         self._scan(chunk + self._lookahead_chunks)
-        readers = self._last_exact_reader if exact else self._last_reader
+        readers = self._last_certain_reader if certain else self._last_reader
         return readers.get(frame, NEVER) > chunk
 
-    def peak_frames(self, ahead_chunks: int, *, exact: bool | None = None) -> int:
+    def peak_frames(self, ahead_chunks: int, *, certain: bool | None = None) -> int:
         """The most frames that are kept at once, when chunk `c` still keeps those that `c + ahead`
         or a later chunk may read.
 
         `ahead_chunks` 0: past frames that are live while a chunk is made. `ahead_chunks` 2: frames
         that need storage after a chunk is committed, because the memory of the next chunk goes
-        straight to where attention reads it. `exact` True counts those still to be read as sink or
-        tail, False the others.
+        straight to where attention reads it. `certain` True counts those that are still to be read
+        for certain, as sink or tail, False the others.
         """
         if self.chunk_count is None:
-            return self._steady_state().peak_frames(ahead_chunks, exact=exact)
+            return self._steady_state().peak_frames(ahead_chunks, certain=certain)
         self._scan(self.chunk_count - 1)
         change: Counter[int] = Counter()
         # A frame takes a place from its first chunk to its last. What is live while a chunk is made
         # came before it, so it counts from the chunk after its own; what needs storage after a
         # commit counts from its own. A frame that is still to be read as sink or tail lies with
-        # the exact ones until that is over, and with the others from then on.
+        # the certain ones until that is over, and with the others from then on.
         for frame, last in self._last_reader.items():
             first = self.chunk_of(frame) + (ahead_chunks == 0)
             until = last - ahead_chunks
-            until_exact = self._last_exact_reader.get(frame, NEVER) - ahead_chunks
-            if exact is True:
-                until = until_exact
-            elif exact is False:
-                first = max(first, until_exact + 1)
+            until_certain = self._last_certain_reader.get(frame, NEVER) - ahead_chunks
+            if certain is True:
+                until = until_certain
+            elif certain is False:
+                first = max(first, until_certain + 1)
             if until >= first:
                 change[first] += 1
                 change[until + 1] -= 1
@@ -176,5 +176,5 @@ class Plan:
         for index in range(self._scanned_chunks, until_chunk + 1):
             roles = self.chunk(index).roles
             self._last_reader.update(dict.fromkeys(roles.readable, index))
-            self._last_exact_reader.update(dict.fromkeys(roles.sink + roles.tail, index))
+            self._last_certain_reader.update(dict.fromkeys(roles.sink + roles.tail, index))
         self._scanned_chunks = max(self._scanned_chunks, until_chunk + 1)

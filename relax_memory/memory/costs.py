@@ -42,9 +42,9 @@ class Costs:
 def costs(plan: Plan, shape: ModelShape, storage: Storage, *, rows: int) -> Costs:
     """What `rows` rows (samples x conditionings) hold at the peak of a plan."""
     small = shape.frame_bytes_fp8 if storage.dtype == "fp8" else shape.frame_bytes
-    exact_frames = plan.peak_frames(ahead_chunks=2, exact=True)
-    other_frames = plan.peak_frames(ahead_chunks=2, exact=False)
+    certain_frames = plan.peak_frames(ahead_chunks=2, certain=True)
+    other_frames = plan.peak_frames(ahead_chunks=2, certain=False)
     return Costs(
-        bank_bytes=rows * (exact_frames * shape.frame_bytes + other_frames * small),
+        bank_bytes=rows * (certain_frames * shape.frame_bytes + other_frames * small),
         buffer_bytes=rows * plan.buffer_frames * shape.frame_bytes,
     )

@@ -33,7 +33,7 @@ class Selection:
     scores: tuple[tuple[float, ...], ...]
 
 
-class Source(NamedTuple):
+class FrameRows(NamedTuple):
     """A frame, for one row or for all of them (None)."""
 
     frame: int
@@ -47,7 +47,7 @@ class Source(NamedTuple):
 class Move(NamedTuple):
     """What is put, rotated to `time`, at a `position` of the buffer."""
 
-    source: Source
+    what: FrameRows
     position: int
     time: int
 
@@ -84,22 +84,22 @@ class Memory:
         def bank(dtype: str, frames: int) -> Bank:
             return Bank(layers=layers, capacity_frames=frames, dtype=dtype, transfer=transfer)
 
-        exact_frames, other_frames = (
-            plan.peak_frames(ahead_chunks=2, exact=exact) for exact in (True, False)
+        certain_frames, other_frames = (
+            plan.peak_frames(ahead_chunks=2, certain=certain) for certain in (True, False)
         )
         self._plan = plan
         self._rotate = rotate
         self._layers = layers
         if dtype == "model":  # a frame stays where it is when it becomes a candidate
-            self._exact = self._history = bank(dtype, exact_frames + other_frames)
-            self._banks: tuple[Bank, ...] = (self._exact,)
+            self._certain = self._history = bank(dtype, certain_frames + other_frames)
+            self._banks: tuple[Bank, ...] = (self._certain,)
         else:
-            self._exact, self._history = bank("model", exact_frames), bank(dtype, other_frames)
-            self._banks = (self._exact, self._history)
+            self._certain, self._history = bank("model", certain_frames), bank(dtype, other_frames)
+            self._banks = (self._certain, self._history)
         self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
         self.selection = _without_choice(plan.chunk(0), rows)
         self._means: dict[int, Tensor] = {}
-        self._sources: dict[Source, Place] = {}
+        self._where: dict[FrameRows, Place] = {}
         self._demoted: list[int] = []
         self._moves: list[Move] = []
         self._ready = [0] * layers
@@ -159,15 +159,15 @@ class Memory:
         # Load first, store last: a frame that moves may lie in the slot that a new one takes, and
         # what is read next must not queue behind what is stored now.
         stored = {
-            source: place.bank.load(layer, place.slot, source.row)
-            for source, place in self._sources.items()
+            what: place.bank.load(layer, place.slot, what.row)
+            for what, place in self._where.items()
         }
         self._prepare(layer, stored, fresh)
         self._ready[layer] = chunk.index + 1
         if layer + 1 < self._layers:
-            for source, place in self._sources.items():
-                place.bank.fetch(layer + 1, place.slot, source.row)
-        self._history.store(layer, {frame: stored[Source(frame)] for frame in self._demoted})
+            for what, place in self._where.items():
+                place.bank.fetch(layer + 1, place.slot, what.row)
+        self._history.store(layer, {frame: stored[FrameRows(frame)] for frame in self._demoted})
         for bank in self._banks:
             bank.store(layer, {f: pair for f, pair in fresh.items() if bank.slot(f) is not None})
 
@@ -185,18 +185,20 @@ class Memory:
         self._moves = self._arrange()
         kept = [f for f in self._means if self._plan.is_read_after(f, following.index)]
         home = {
-            f: self._exact
-            if self._plan.is_read_after(f, following.index, exact=True)
+            f: self._certain
+            if self._plan.is_read_after(f, following.index, certain=True)
             else self._history
             for f in kept
         }
-        self._demoted = [f for f in self._exact.frames if home.get(f) not in (None, self._exact)]
-        wanted = {move.source for move in self._moves} | set(map(Source, self._demoted))
-        self._sources = {
-            source: Place(bank, slot)
+        self._demoted = [
+            f for f in self._certain.frames if home.get(f) not in (None, self._certain)
+        ]
+        wanted = {move.what for move in self._moves} | set(map(FrameRows, self._demoted))
+        self._where = {
+            what: Place(bank, slot)
             for bank in self._banks
-            for source in wanted
-            if (slot := bank.slot(source.frame)) is not None
+            for what in wanted
+            if (slot := bank.slot(what.frame)) is not None
         }
         for bank in self._banks:
             bank.keep(f for f in kept if home[f] is bank)
@@ -231,17 +233,17 @@ class Memory:
                     moves.setdefault((position, frame, time), []).append(row)
         everyone = len(self.selection.history)
         return [
-            Move(Source(frame, row), position, time)
+            Move(FrameRows(frame, row), position, time)
             for (position, frame, time), rows in moves.items()
             for row in ([None] if len(rows) == everyone else rows)
         ]
 
-    def _prepare(self, layer: int, stored: dict[Source, Pair], fresh: dict[int, Pair]) -> None:
+    def _prepare(self, layer: int, stored: dict[FrameRows, Pair], fresh: dict[int, Pair]) -> None:
         """Put what must move, from where it was stored or from the chunk itself."""
         placed = []
-        for source, position, time in self._moves:
-            keys, values = stored.get(source) or (t[source.rows] for t in fresh[source.frame])
-            placed.append((position, source.rows, (self._rotate(keys, time), values)))
+        for what, position, time in self._moves:
+            keys, values = stored.get(what) or (t[what.rows] for t in fresh[what.frame])
+            placed.append((position, what.rows, (self._rotate(keys, time), values)))
         self.buffer.place(layer, placed)
 
 

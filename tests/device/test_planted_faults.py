@@ -99,8 +99,8 @@ def test_a_slot_that_is_filled_before_what_was_in_it_is_read(plant, where):
         self._prepare = lambda *given: arguments.extend(given)
         commit(self, chunk, layer, keys, values)
         del self._prepare
-        sources = self._sources.items()
-        again = {s: place.bank.load(layer, place.slot, s.row) for s, place in sources}
+        where = self._where.items()
+        again = {w: place.bank.load(layer, place.slot, w.row) for w, place in where}
         prepare(layer, again, arguments[2])
 
     expected = latents("batch", "cuda:0", where)

@@ -184,9 +184,11 @@ def test_no_chunk_beyond_the_video():
 
 
 @pytest.mark.parametrize(("chunk_frames", "tail_frames"), [(3, 4), (3, 6), (1, 2)])
-def test_a_frame_is_exact_only_while_it_is_tail(chunk_frames, tail_frames):
+def test_a_frame_is_certain_only_while_it_is_tail(chunk_frames, tail_frames):
     policy = RelaxedMemory(tail_frames=tail_frames)
     plan = Plan(policy, total_frames=240, chunk_frames=chunk_frames)
-    exact = plan.peak_frames(ahead_chunks=2, exact=True)
-    assert exact == policy.sink_frames + max(0, tail_frames - chunk_frames)
-    assert exact + plan.peak_frames(ahead_chunks=2, exact=False) >= plan.peak_frames(ahead_chunks=2)
+    certain = plan.peak_frames(ahead_chunks=2, certain=True)
+    assert certain == policy.sink_frames + max(0, tail_frames - chunk_frames)
+    assert certain + plan.peak_frames(ahead_chunks=2, certain=False) >= plan.peak_frames(
+        ahead_chunks=2
+    )
