@@ -1,6 +1,7 @@
 """What a sampling node asks for, checked before anything is loaded or sampled."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import comfy.samplers
@@ -9,6 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..grid import WAN, Grid
+from ..schedule import Schedule
 from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
@@ -99,16 +101,23 @@ class Request:
     def prefix_frames(self) -> int:
         return 0 if self.prefix is None else self.prefix.shape[2]
 
-    def _check_sigmas(self) -> None:
-        sampling = self.model.get_model_object("model_sampling")
-        sigmas, name = self.sigmas, "sigmas"
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The noise levels of its chunks; after a prefix no chunk is without a past."""
+        sigmas = self.sigmas
         if sigmas is None:
+            sampling = self.model.get_model_object("model_sampling")
             sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", self.steps)
-            name = f"the model's own sigmas for {self.steps} steps"
-        check_sigmas(sigmas, first=first_level(sampling), name=name)
+        return Schedule(sigmas=sigmas, first=None if self.prefix_frames else self.sigmas_first)
+
+    def _check_sigmas(self) -> None:
+        first = first_level(self.model.get_model_object("model_sampling"))
+        sigmas = self.schedule.sigmas
+        own = f"the model's own sigmas for {self.steps} steps"
+        check_sigmas(sigmas, first=first, name=own if self.sigmas is None else "sigmas")
         if self.sigmas_first is None:
             return
-        check_sigmas(self.sigmas_first, first=first_level(sampling), name="sigmas_first")
+        check_sigmas(self.sigmas_first, first=first, name="sigmas_first")
         if self.sigmas_first[0] != sigmas[0]:
             raise ValueError(
                 f"sigmas_first begin at {self.sigmas_first[0]:.4g}, but later chunks at "

@@ -49,7 +49,7 @@ def generate(
     if options_of(request.model) is None:
         note("No memory node: the settings of the paper are used")
     model = remembering(request.model)
-    schedule = _schedule(request, model)
+    schedule = request.schedule
     plan = Plan(
         remembered(model).policy,
         total_frames=request.latent_frames,
@@ -172,8 +172,8 @@ def _sample(
         between=between,
         whole_previews=progress.animated,
         spared_bytes=live.spared_bytes if live else 0,
+        sigmas_first=schedule.first,
     )
-    sampler.sigmas_first = schedule.first
     samples, channels, _, *size = request.latent_shape
     empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)
     guider.sample(
@@ -191,12 +191,3 @@ def _on_device(conditioning: list, model: ModelPatcher) -> list:
     """The prompt where and as the model reads it, so that no pass copies it anew."""
     like = {"device": model.load_device, "dtype": model.model.get_dtype_inference()}
     return [[text.to(**like), *options] for text, *options in conditioning]
-
-
-def _schedule(request: Request, model: ModelPatcher) -> Schedule:
-    sigmas = request.sigmas
-    if sigmas is None:
-        sampling = model.get_model_object("model_sampling")
-        sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", request.steps)
-    first = None if request.prefix_frames else request.sigmas_first  # then no chunk is without past
-    return Schedule(sigmas=sigmas, first=first)

@@ -106,11 +106,10 @@ class RolloutSampler(MemorySampler):
             the keepers fill in the rest.
         keepers: are given every chunk after these frames.
         between: called after the keepers.
+        sigmas_first: levels of a chunk with nothing before it, where they are others.
     """
 
-    sigmas_first: Tensor | None = None  # levels of a chunk with nothing before it, if others
-
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all by name, all of one run)
         self,
         plan: Plan,
         *,
@@ -120,6 +119,7 @@ class RolloutSampler(MemorySampler):
         between: Finish = lambda finished, run: None,
         whole_previews: bool = False,
         spared_bytes: int = 0,
+        sigmas_first: Tensor | None = None,
     ) -> None:
         super().__init__(plan.chunk_frames)
         self.spared_bytes = spared_bytes
@@ -129,6 +129,7 @@ class RolloutSampler(MemorySampler):
         self._finished_frames = finished_frames
         self._between = between
         self._whole_previews = whole_previews
+        self._sigmas_first = sigmas_first
 
     def plan(self, policy: Policy | None, frames: int) -> Plan:
         return self._plan
@@ -151,7 +152,7 @@ class RolloutSampler(MemorySampler):
             video=self._video,
             shape=tuple(noise.shape),
         )
-        first = self.sigmas_first
+        first = self._sigmas_first
         schedule = Schedule(sigmas=sigmas, first=None if first is None else first.to(sigmas))
         run = GuidedRollout(
             model_wrap,
