@@ -57,6 +57,15 @@ class RelaxForcingPlan(io.ComfyNode):
                     max=64,
                     tooltip="How many videos at once; each has its own memory.",
                 ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=100,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Denoising steps for each chunk. 0: as the checkpoint was made, or 4.",
+                ),
             ],
             outputs=[
                 io.String.Output(tooltip="The plan in words; show it with a preview node."),

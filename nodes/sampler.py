@@ -17,15 +17,6 @@ Trace = io.Custom("RELAX_TRACE")
 
 FRAMES_PER_CHUNK = io.Int.Input(
     "frames_per_chunk",
-    default=3,
-    min=1,
-    max=64,
-    advanced=True,
-    tooltip="Latent frames made together. It must match the checkpoint: 3 for chunk-wise models "
-    "(Self Forcing, CausVid), 1 for frame-wise ones.",
-)
-AS_MADE = io.Int.Input(
-    "frames_per_chunk",
     default=0,
     min=0,
     max=64,
@@ -103,7 +94,7 @@ def sampling_inputs() -> tuple[list[io.Input], list[io.Input]]:
             tooltip="How strongly the negative prompt pushes. Causal checkpoints are made for 1.0, "
             "which is also twice as fast because the negative prompt is skipped.",
         ),
-        AS_MADE,
+        FRAMES_PER_CHUNK,
         io.Int.Input(
             "batch_size",
             default=1,
@@ -198,7 +189,7 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
             "before the guider says what is remembered; without one the paper's settings are used. "
             "The first chunks are those of ComfyUI's Sampler AR Video.",
             search_aliases=["sampler ar video", "self forcing"],
-            inputs=[FRAMES_PER_CHUNK],
+            inputs=[FRAMES_PER_CHUNK, SIGMAS_FIRST],
             outputs=[
                 io.Sampler.Output(  # type: ignore[attr-defined]
                     tooltip="Connect it to SamplerCustomAdvanced, with the memory model in the "
@@ -209,5 +200,5 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
 
     @classmethod
     @speaking
-    def execute(cls, frames_per_chunk) -> io.NodeOutput:
-        return io.NodeOutput(MemorySampler(frames_per_chunk))
+    def execute(cls, frames_per_chunk, sigmas_first=None) -> io.NodeOutput:
+        return io.NodeOutput(MemorySampler(frames_per_chunk, sigmas_first))

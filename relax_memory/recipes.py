@@ -92,7 +92,7 @@ def _rcm() -> tuple[Recipe, ...]:
             key="net",
             frames_per_chunk=frames,
             times=_RCM[:steps],
-            first_times=_RCM,
+            first_times=_RCM if steps < 4 else None,
             shift=None,
             past=21 - frames,
             inferred=True,

@@ -10,6 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..recipes import Recipe
+from ..schedule import Schedule
 from .loading.recipe import recipe_of
 
 FRAMES, STEPS = 3, 4  # where nothing is known
@@ -40,11 +41,11 @@ def follow(
 ) -> tuple[Followed, list[str]]:
     """Settings of a request as it will be run, and what is to be said of them."""
     recipe = recipe_of(model)
-    notes = _differences(recipe, steps, frames_per_chunk) if recipe else []
+    notes = _differences(recipe, frames_per_chunk, steps, sigmas) if recipe else []
     if recipe is None and 0 in (steps, frames_per_chunk):
         notes.append(
             "How this checkpoint was made is not known: it is run with "
-            f"{frames_per_chunk or FRAMES} frames a chunk and {steps or STEPS} steps."
+            f"{frames_per_chunk or FRAMES} frames a chunk and {_steps(steps, sigmas)} steps."
         )
     if recipe is not None and steps == 0 and sigmas is None:
         sigmas = torch.tensor(recipe.sigmas)
@@ -57,7 +58,7 @@ def follow(
                 f"{recipe.family}; set steps to use it."
             )
     followed = Followed(
-        steps=steps or (len(sigmas) - 1 if sigmas is not None else STEPS),
+        steps=_steps(steps, sigmas),
         frames_per_chunk=chunk_frames(model, frames_per_chunk),
         sigmas=sigmas,
         sigmas_first=sigmas_first,
@@ -65,13 +66,51 @@ def follow(
     return followed, notes
 
 
-def _differences(recipe: Recipe, steps: int, frames_per_chunk: int) -> list[str]:
+def follow_sigmas(
+    model: ModelPatcher,
+    sigmas: Tensor,
+    *,
+    frames_per_chunk: int,
+    sigmas_first: Tensor | None,
+) -> tuple[Schedule, list[str]]:
+    """The schedule of a sampler that is given its levels, and what is to be said of it.
+
+    With `frames_per_chunk` 0 the first chunk has the levels of the recipe, if those are others.
+    """
+    _, notes = follow(
+        model,
+        steps=len(sigmas) - 1,
+        frames_per_chunk=frames_per_chunk,
+        sigmas=sigmas,
+        sigmas_first=sigmas_first,
+    )
+    recipe = recipe_of(model)
+    first = None if sigmas_first is None else sigmas_first.to(sigmas)
+    if first is None and frames_per_chunk == 0 and recipe and recipe.first_times:
+        first = sigmas.new_tensor(recipe.first_sigmas)
+        if first[0] != sigmas[0]:
+            notes.append(
+                f"{recipe.family} has levels of its own for the first chunk, which begin at "
+                f"{first[0]:.4g}; sigmas begin at {sigmas[0]:.4g} and are used for it too."
+            )
+            first = None
+    return Schedule(sigmas=sigmas, first=first), notes
+
+
+def _steps(steps: int, sigmas: Tensor | None) -> int:
+    return steps or (STEPS if sigmas is None else len(sigmas) - 1)
+
+
+def _differences(
+    recipe: Recipe, frames_per_chunk: int, steps: int, sigmas: Tensor | None
+) -> list[str]:
     """What was set against the recipe, in one line."""
     set_so = []
     if frames_per_chunk not in (0, recipe.frames_per_chunk):
         set_so.append(f"frames_per_chunk {frames_per_chunk} instead of {recipe.frames_per_chunk}")
-    if steps not in (0, len(recipe.times)):
+    if sigmas is None and steps not in (0, len(recipe.times)):
         set_so.append(f"steps {steps} instead of {len(recipe.times)}")
-    if not set_so:
-        return []
-    return [f"{recipe.family} was not made for {' and '.join(set_so)}: 0 takes what it wants."]
+    help_ = ": 0 takes what it wants" if set_so else ""
+    if sigmas is not None and len(sigmas) - 1 != len(recipe.times):
+        set_so.append(f"sigmas of {len(sigmas) - 1} steps instead of {len(recipe.times)}")
+    return [f"{recipe.family} was not made for {' and '.join(set_so)}{help_}."] if set_so else []

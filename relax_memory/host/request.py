@@ -16,7 +16,7 @@ from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
 from .gates.latent import check_not_empty, check_size, prefix_of
 from .gates.model import check_model
-from .gates.sigmas import check_sigmas, first_level
+from .gates.sigmas import check_first, check_sigmas, first_level
 from .gates.start_image import start_image, without_start_image
 from .gates.words import say
 from .model.attention import check_attention, check_supported
@@ -115,14 +115,7 @@ class Request:
         sigmas = self.schedule.sigmas
         own = f"the model's own sigmas for {self.steps} steps"
         check_sigmas(sigmas, first=first, name=own if self.sigmas is None else "sigmas")
-        if self.sigmas_first is None:
-            return
-        check_sigmas(self.sigmas_first, first=first, name="sigmas_first")
-        if self.sigmas_first[0] != sigmas[0]:
-            raise ValueError(
-                f"sigmas_first begin at {self.sigmas_first[0]:.4g}, but later chunks at "
-                f"{sigmas[0]:.4g}: begin both at the same level."
-            )
+        check_first(self.sigmas_first, sigmas)
 
     def _check_prefix(self) -> None:
         if self.prefix is None:

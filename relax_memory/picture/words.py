@@ -3,6 +3,7 @@
 Knows no tensors and no host; bytes come in as numbers.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..grid import WAN, Grid
@@ -20,20 +21,42 @@ class TierCost:
     chosen: bool
 
 
-def describe_plan(
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """How often a chunk goes through the model: its steps, and once more to be remembered."""
+
+    first_steps: int
+    steps: int
+
+    def of(self, plan: Plan) -> str:
+        """In words; the last chunk of a video is not remembered."""
+        assert plan.chunk_count is not None, "a plan without an end has no report"
+        first, later = self.first_steps + 1, self.steps + 1
+        total = first + later * (plan.chunk_count - 1) - 1
+        each = f"A chunk takes {later} passes through the model"
+        return f"{each}{f', the first one {first}' * (first != later)}: {total} in all."
+
+
+def describe_plan(  # noqa: PLR0913  (one line of the report each)
     plan: Plan,
     *,
     length: int,
     weights_bytes: int,
     chunk_bytes: int,
     tiers: list[TierCost],
+    passes: Passes,
+    remarks: Iterable[str] = (),
     grid: Grid = WAN,
 ) -> str:
-    """The report of a finite plan for a video of `length` video frames."""
-    lines = [_length(plan, grid), *_look_back(plan, grid), ""]
+    """The report of a finite plan for a video of `length` video frames.
+
+    Args:
+        remarks: what else to mind.
+    """
+    lines = [_length(plan, grid), passes.of(plan), *_look_back(plan, grid), ""]
     lines += [f"Weights: {gigabytes(weights_bytes)}. A chunk in work: {gigabytes(chunk_bytes)}."]
     lines += [_tier(tier) for tier in tiers]
-    warnings = _warnings(plan, length, grid)
+    warnings = [*remarks, *_warnings(plan, length, grid)]
     if warnings:
         lines += ["", "Mind:", *(f"- {warning}" for warning in warnings)]
     return "\n".join(lines)

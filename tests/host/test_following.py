@@ -5,6 +5,7 @@ import tiny
 import torch
 from families import FILES
 from loading import load, saved
+from runs import sample_custom
 
 from relax_memory.host.following import follow
 
@@ -83,3 +84,45 @@ def test_a_shift_without_effect_is_said(model_folder):
     model = load(saved(model_folder, content, "one_forcing.pt"), shift=3.0)
     assert settings(model)[1][0].startswith("shift 3 has no effect")
     assert settings(model, steps=1)[1] == []
+
+
+def custom(model, sigmas=TWO, **select):
+    """Through the host's sampler: 4 latent frames."""
+    (sampler,) = tiny.node("RelaxForcingSamplerSelect", **select)
+    latent = {"samples": torch.zeros(1, 16, 4, 4, 4)}
+    return sample_custom(latent, model=model, sampler=sampler, sigmas=sigmas)
+
+
+def test_the_selected_sampler_follows_the_model_that_it_runs(quick):
+    followed = custom(quick, frames_per_chunk=0)
+    assert torch.equal(followed, custom(quick, frames_per_chunk=1, sigmas_first=FOUR))
+    without = custom(quick, frames_per_chunk=1)
+    assert not torch.equal(followed, without)
+    four = custom(quick, FOUR, frames_per_chunk=1)
+    assert torch.equal(followed[:, :, :1], four[:, :, :1])
+    assert not torch.equal(followed[:, :, 1:], four[:, :, 1:])
+    (remembering,) = tiny.node("RelaxForcingMemory", model=quick, **tiny.MEMORY)
+    assert torch.equal(followed, custom(remembering, frames_per_chunk=0))
+
+
+def test_the_selected_sampler_makes_chunks_of_three_where_nothing_is_known(caplog):
+    model = tiny.remembering()
+    followed = custom(model, FOUR, frames_per_chunk=0)
+    assert "is not known: it is run with 3 frames a chunk and 4 steps" in caplog.text
+    caplog.clear()
+    assert torch.equal(followed, custom(model, FOUR, frames_per_chunk=3))
+    assert not caplog.text
+
+
+def test_sigmas_against_the_recipe_are_said(quick, caplog):
+    custom(quick, FOUR, frames_per_chunk=3)
+    assert "frames_per_chunk 3 instead of 1 and sigmas of 4 steps instead of 2" in caplog.text
+    with pytest.raises(ValueError, match=r"sigmas_first begin at 1, but later chunks at 0\.9995"):
+        custom(quick, torch.tensor([0.9995, 0.5, 0.0]), frames_per_chunk=1, sigmas_first=FOUR)
+
+
+def test_first_levels_of_a_recipe_that_do_not_fit_the_sigmas_are_left_out_and_said(quick, caplog):
+    other = torch.tensor([0.9995, 0.5, 0.0])
+    followed = custom(quick, other, frames_per_chunk=0)
+    assert "which begin at 1; sigmas begin at 0.9995 and are used for it too" in caplog.text
+    assert torch.equal(followed, custom(quick, other, frames_per_chunk=1))

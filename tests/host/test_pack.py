@@ -57,7 +57,10 @@ CONTRACT = {
         ["MODEL"],
     ),
     "RelaxForcingSampler": (SAMPLING | {"sigmas_first?": None}, ["LATENT", "RELAX_TRACE"]),
-    "RelaxForcingSamplerSelect": ({"frames_per_chunk": 3}, ["SAMPLER"]),
+    "RelaxForcingSamplerSelect": (
+        {"frames_per_chunk": 0, "sigmas_first?": None},
+        ["SAMPLER"],
+    ),
     "RelaxForcingStream": (
         SAMPLING | {"vae": None} | VIDEO | {"sigmas_first?": None},
         ["VIDEO", "LATENT", "RELAX_TRACE"],
@@ -74,8 +77,9 @@ CONTRACT = {
             "width": 832,
             "height": 480,
             "length": 957,
-            "frames_per_chunk": 3,
+            "frames_per_chunk": 0,
             "batch_size": 1,
+            "steps?": 0,
         },
         ["STRING", "IMAGE"],
     ),

@@ -42,6 +42,18 @@ def check_sigmas(sigmas: Tensor, *, first: float | None, name: str = "sigmas") -
         )
 
 
+def check_first(sigmas_first: Tensor | None, sigmas: Tensor) -> None:
+    """Raise ValueError unless these can be the levels of a first chunk before such `sigmas`."""
+    if sigmas_first is None:
+        return
+    check_sigmas(sigmas_first, first=None, name="sigmas_first")
+    if sigmas_first[0] != sigmas[0]:
+        raise ValueError(
+            f"sigmas_first begin at {sigmas_first[0]:.4g}, but later chunks at "
+            f"{sigmas[0]:.4g}: begin both at the same level."
+        )
+
+
 def first_level(model_sampling: torch.nn.Module) -> float:
     """The noise level of pure noise."""
     return float(torch.as_tensor(cast(Tensor, model_sampling.sigma_max)))

@@ -51,7 +51,7 @@ def with_memory(
     patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _follow_clone)
     options = Options(policy=policy, storage=storage or Storage())
     patched.model_options["transformer_options"][KEY] = options
-    add_reservation(patched, policy)
+    add_reservation(patched)
     return patched
 
 

@@ -5,9 +5,10 @@ from comfy.model_patcher import ModelPatcher
 
 from ...memory.storage import Storage
 from ...picture.timeline import draw_plan
-from ...picture.words import TierCost, describe_plan
+from ...picture.words import Passes, TierCost, describe_plan
 from ...plan import Plan
 from ...policies import RelaxedMemory
+from ..following import chunk_frames, follow
 from ..gates.latent import check_size
 from ..model.attention import check_supported
 from ..model.family import grid_of
@@ -23,10 +24,12 @@ def forecast(
     length: int,
     frames_per_chunk: int,
     batch_size: int,
+    steps: int = 0,
 ) -> tuple[str, numpy.ndarray]:
     """The plan of a video of `length` video frames in words, and as a picture uint8 `[H, W, 3]`.
 
-    Counts one conditioning, as at cfg 1.
+    Counts one conditioning, as at cfg 1. `frames_per_chunk` and `steps` 0: as the checkpoint was
+    made.
 
     Raises:
         ValueError: a model or sizes that cannot be sampled.
@@ -38,8 +41,12 @@ def forecast(
     plan = Plan(
         remembered.policy,
         total_frames=grid.latent_frames(length),
-        chunk_frames=frames_per_chunk,
+        chunk_frames=chunk_frames(model, frames_per_chunk),
     )
+    followed, notes = follow(
+        model, steps=steps, frames_per_chunk=frames_per_chunk, sigmas=None, sigmas_first=None
+    )
+    first, steps = followed["sigmas_first"], followed["steps"]
     latent_height, latent_width = grid.latent_size(width, height)
     size = {"rows": batch_size, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, plan, remembered.storage, **size)
@@ -55,6 +62,8 @@ def forecast(
         weights_bytes=chosen.weights_bytes,
         chunk_bytes=chosen.chunk_bytes,
         tiers=[_tier(budget, chosen) for budget in tiers],
+        passes=Passes(first_steps=steps if first is None else len(first) - 1, steps=steps),
+        remarks=notes,
     )
     return text, draw_plan(plan)
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ...memory.storage import Storage
 from ...plan import Plan
-from ...policies import Policy
 from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
@@ -35,12 +34,12 @@ class ChunkedSampler(comfy.samplers.Sampler):
 
     spared_bytes = 0
 
-    def plan(self, policy: Policy | None, frames: int) -> Plan:
+    def plan(self, model: ModelPatcher, frames: int) -> Plan:
         """What is read when, for a latent of `frames` frames."""
         raise NotImplementedError
 
 
-def add_reservation(model: ModelPatcher, policy: Policy) -> None:
+def add_reservation(model: ModelPatcher) -> None:
     """Make every run of a `ChunkedSampler` on this model reserve for a chunk and its memory.
 
     Where memory lies is decided at the start of each run and left in its `Options`, as are the
@@ -62,7 +61,7 @@ def add_reservation(model: ModelPatcher, policy: Policy) -> None:
             options = guider.model_options["transformer_options"]
             check_devices(guider.model_patcher)
             check_latent(noise, grid_of(guider.model_patcher))
-            plan = sampler.plan(policy, noise.shape[2])
+            plan = sampler.plan(guider.model_patcher, noise.shape[2])
             budget = decide(guider, plan, options[KEY].storage, noise, sampler.spared_bytes)
             options[KEY] = replace(
                 options[KEY], storage=budget.storage, reserved_bytes=budget.device_bytes

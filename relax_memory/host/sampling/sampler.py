@@ -10,16 +10,20 @@ from collections.abc import Callable, Sequence
 
 import comfy.samplers
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...keepers import Finished, Keeper, keep_all
 from ...memory.storage import Storage
 from ...passes import Pass
 from ...plan import Plan
-from ...policies import Policy, RelaxedMemory
+from ...policies import RelaxedMemory
 from ...rollout import OnStep
 from ...schedule import Schedule
+from ..following import chunk_frames, follow_sigmas
 from ..gates.guider import check_run
+from ..gates.sigmas import check_first
+from ..gates.words import say
 from ..options import Options, in_run, options_of
 from ..room.reserve import ChunkedSampler, decide
 from .guided import GuidedRollout
@@ -36,8 +40,9 @@ class MemorySampler(ChunkedSampler):
     extra_options: dict[str, object] = {}
     inpaint_options: dict[str, object] = {}
 
-    def __init__(self, chunk_frames: int) -> None:
-        self.chunk_frames = chunk_frames
+    def __init__(self, chunk_frames: int, sigmas_first: Tensor | None = None) -> None:
+        self.chunk_frames = chunk_frames  # 0: as the checkpoint was made
+        self.sigmas_first = sigmas_first  # levels of a chunk with nothing before it, if others
 
     @staticmethod
     def sampler_function(*_: object, **__: object) -> Tensor:
@@ -49,12 +54,13 @@ class MemorySampler(ChunkedSampler):
             "SamplerCustomAdvanced directly."
         )
 
-    def plan(self, policy: Policy | None, frames: int) -> Plan:
-        """What is read when, for a video of `frames` latent frames; None: the paper's policy."""
+    def plan(self, model: ModelPatcher, frames: int) -> Plan:
+        """What is read when, for a video of `frames` latent frames."""
+        given = options_of(model)
         return Plan(
-            policy or RelaxedMemory(),
+            given.policy if given else RelaxedMemory(),
             total_frames=frames,
-            chunk_frames=self.chunk_frames,
+            chunk_frames=chunk_frames(model, self.chunk_frames),
             whole_chunks=False,
         )
 
@@ -75,18 +81,23 @@ class MemorySampler(ChunkedSampler):
             ValueError: input that cannot be sampled, by name, with its value and what is needed.
         """
         check_run(model_wrap, sigmas, noise, latent_image, denoise_mask)
+        model = model_wrap.model_patcher
+        schedule, notes = follow_sigmas(
+            model, sigmas, frames_per_chunk=self.chunk_frames, sigmas_first=self.sigmas_first
+        )
+        check_first(schedule.first, sigmas)
+        say(notes)
         x = model_wrap.inner_model.model_sampling.noise_scaling(
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
-        given = options_of(model_wrap.model_patcher)
-        plan = self.plan(given.policy if given else None, x.shape[2])
+        given = options_of(model)
+        plan = self.plan(model, x.shape[2])
         if given is None:  # a memory node would have decided before the model was loaded
             storage = decide(model_wrap, plan, Storage(), x).storage
             options = Options(policy=plan.policy, storage=storage)
         else:
             options = in_run(extra_args)
         video = torch.zeros_like(x)
-        schedule = Schedule(sigmas=sigmas)
         run = GuidedRollout(model_wrap, extra_args, plan, options, has_node=given is not None)
         source = HostNoise(x, extra_args.get("seed") or 0, video)
         for finished in run.chunks(schedule, source, _report(callback, video, plan, schedule)):
@@ -121,7 +132,7 @@ class RolloutSampler(MemorySampler):
         spared_bytes: int = 0,
         sigmas_first: Tensor | None = None,
     ) -> None:
-        super().__init__(plan.chunk_frames)
+        super().__init__(plan.chunk_frames, sigmas_first)
         self.spared_bytes = spared_bytes
         self._plan = plan
         self._video = video
@@ -129,9 +140,8 @@ class RolloutSampler(MemorySampler):
         self._finished_frames = finished_frames
         self._between = between
         self._whole_previews = whole_previews
-        self._sigmas_first = sigmas_first
 
-    def plan(self, policy: Policy | None, frames: int) -> Plan:
+    def plan(self, model: ModelPatcher, frames: int) -> Plan:
         return self._plan
 
     def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
@@ -152,7 +162,7 @@ class RolloutSampler(MemorySampler):
             video=self._video,
             shape=tuple(noise.shape),
         )
-        first = self._sigmas_first
+        first = self.sigmas_first
         schedule = Schedule(sigmas=sigmas, first=None if first is None else first.to(sigmas))
         run = GuidedRollout(
             model_wrap,
