@@ -14,7 +14,7 @@ FLOORS = (  # from the top; a room may import its own floor and those below
     {"policies"},
     {"scoring", "rope"},
     {"passes"},
-    {"roles", "grid", "disk", "recipes", "scenes"},
+    {"roles", "grid", "direction", "disk", "recipes", "scenes"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 PACKAGES = ("relax_memory", "nodes")

@@ -1,0 +1,217 @@
+"""Puts a script on the chunks of one video."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+
+from ..grid import WAN
+from .scenes import scenes_of
+from .script import Cue, Script, Transition, check_order, mistake
+from .shots import Direction, Shot
+
+MOST_TOLD = 10  # starts in one line
+
+
+def resolve(
+    script: Script,
+    *,
+    total_frames: int,
+    chunk_frames: int,
+    prefix_frames: int,
+    fps: float,
+    transition: Transition,
+    blend_seconds: float,
+) -> Direction:
+    """The shots of a video.
+
+    Args:
+        total_frames: latent frames of the whole video, prefix included.
+        chunk_frames: latent frames made together.
+        prefix_frames: latent frames given at the beginning.
+        transition, blend_seconds: of cues that do not say theirs.
+
+    Raises:
+        ScriptError: the script cannot be put on this video, at the cue that is wrong.
+    """
+    grid = _Grid(
+        total_frames=total_frames,
+        chunk_frames=chunk_frames,
+        remainder_frames=prefix_frames % chunk_frames,
+        fps=Fraction(fps),
+    )
+    check_order(script.cues, grid.fps)
+    starts = _starts(script.cues, grid)
+    cues = script.cues[: bisect_left(starts, grid.end)]
+    chunks = _chunks(cues, starts, grid)
+    prompts: dict[str, int] = {}
+    shots = []
+    begins = scenes_of(script.cues, transition)
+    for index, (cue, chunk, (scene, begin)) in enumerate(zip(cues, chunks, begins, strict=False)):
+        blend = float(cue.blend.seconds(grid.fps)) if cue.blend else blend_seconds
+        shots.append(
+            Shot(
+                first_chunk=chunk,
+                prompt=prompts.setdefault(cue.text, index),
+                scene=scene,
+                transition=begin,
+                blend_seconds=blend if begin == "blend" else 0.0,
+                moment=_moment(cue, chunk, grid),
+            )
+        )
+    notes = _notes(script.cues, shots, starts, grid)
+    return Direction(shots=tuple(shots), notes=tuple(notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """The chunks of a video, as `Plan` has them, in frames of the video."""
+
+    total_frames: int
+    chunk_frames: int
+    remainder_frames: int
+    fps: Fraction
+
+    @property
+    def end(self) -> int:
+        return WAN.length(self.total_frames)
+
+    @property
+    def count(self) -> int:
+        return self.chunk_of(self.total_frames - 1) + 1
+
+    def chunk_of(self, frame: int) -> int:
+        shift = 1 if self.remainder_frames else 0
+        return (frame - self.remainder_frames) // self.chunk_frames + shift
+
+    def first_frame(self, chunk: int) -> int:
+        """The latent frame with which a chunk begins."""
+        shift = 1 if self.remainder_frames else 0
+        return max(0, self.remainder_frames + (chunk - shift) * self.chunk_frames)
+
+    def start(self, chunk: int) -> int:
+        """The frame of the video with which a chunk begins."""
+        return WAN.length(self.first_frame(chunk))
+
+    def latent(self, video_frame: Fraction) -> int:
+        """The latent frame that holds a frame of the video."""
+        return int((video_frame + WAN.video_frames - 1) // WAN.video_frames)
+
+    def nearest(self, video_frame: Fraction) -> int:
+        """The chunk that begins nearest to a frame of the video; of two the earlier."""
+        chunk = self.chunk_of(min(self.latent(video_frame), self.total_frames - 1))
+        if chunk + 1 == self.count:
+            return chunk
+        before, after = self.start(chunk), self.start(chunk + 1)
+        return chunk if video_frame - before <= after - video_frame else chunk + 1
+
+    def told(self, video_frames: Fraction | int) -> str:
+        """Seconds of a frame of the video: "5.06", "10.3"."""
+        seconds = float(video_frames / self.fps)
+        return f"{seconds:.{2 if seconds < 10 else 1}f}".rstrip("0").rstrip(".")
+
+
+def _starts(cues: Sequence[Cue], grid: _Grid) -> list[Fraction]:
+    """The frame of the video at which each cue begins, ascending."""
+    if cues[0].start is not None:
+        return [cue.start.video_frames(grid.fps) for cue in cues if cue.start]
+    given = [cue.duration.video_frames(grid.fps) if cue.duration else None for cue in cues]
+    left = grid.end - sum(length for length in given if length is not None)
+    shares = given.count(None)
+    if shares and left <= 0:
+        cue = cues[given.index(None)]
+        raise mistake(
+            cue,
+            f"nothing is left for this shot: the video takes {grid.told(grid.end)} s and the "
+            "shots with a time as much or more. Shorten one, or make a longer video.",
+        )
+    lengths = [left / shares if length is None else length for length in given]
+    return [Fraction(start) for start in accumulate(lengths[:-1], initial=Fraction(0))]
+
+
+def _chunks(cues: Sequence[Cue], starts: Sequence[Fraction], grid: _Grid) -> list[int]:
+    """The chunk at which each cue begins, each after the one before."""
+    chunks = [grid.nearest(start) for start in starts[: len(cues)]]
+    if all(cue.start is None and cue.duration is None for cue in cues):
+        return _spread(cues, chunks, grid)
+    for cue, (chunk, following) in zip(cues, pairwise(chunks), strict=False):
+        if chunk == following:
+            length = WAN.video_frames * grid.chunk_frames
+            raise mistake(
+                cue,
+                "this shot is too short: shots begin with a chunk, every "
+                f"{grid.told(length)} s, and the next would begin with this one at "
+                f"{grid.told(grid.start(chunk))} s. Make it longer, or remove one of them.",
+            )
+    return chunks
+
+
+def _spread(cues: Sequence[Cue], chunks: Sequence[int], grid: _Grid) -> list[int]:
+    """Equal parts, of which each has at least a chunk."""
+    if len(cues) > grid.count:
+        raise mistake(
+            cues[grid.count],
+            f"nothing is left for this shot: the video is made in {grid.count} chunks, so it has "
+            f"{grid.count} shots at most. Make it longer, or remove shots.",
+        )
+    found: list[int] = []
+    for index, chunk in enumerate(chunks):
+        first = found[-1] + 1 if found else 0
+        found.append(min(max(chunk, first), grid.count - len(cues) + index))
+    return found
+
+
+def _moment(cue: Cue, chunk: int, grid: _Grid) -> int | None:
+    """The latent frame that a cue must remember."""
+    if cue.moment is None:
+        return None
+    frame = grid.latent(cue.moment.video_frames(grid.fps))
+    if frame >= grid.first_frame(chunk):
+        raise mistake(
+            cue,
+            f"@{cue.moment} is not yet there: this shot begins at {grid.told(grid.start(chunk))} "
+            "s. Write an earlier moment.",
+        )
+    return frame
+
+
+def _notes(
+    cues: Sequence[Cue], shots: Sequence[Shot], starts: Sequence[Fraction], grid: _Grid
+) -> Iterator[str]:
+    """What a person should know of how a script came onto the chunks, a sentence each."""
+    begins = [grid.start(shot.first_chunk) for shot in shots]
+    if len(shots) > 1:
+        yield f"Shots begin at {_listed([grid.told(begin) for begin in begins])}"
+    if left_out := cues[len(shots) :]:
+        first = f"line {left_out[0].line}" if left_out[0].line else left_out[0].text
+        yield (
+            f"{len(left_out)} of {len(cues)} shots, from {first} on, begin after the end of the "
+            f"video at {grid.told(grid.end)} s and are left out"
+        )
+    for shot, (begin, end) in zip(shots, pairwise([*begins, grid.end]), strict=True):
+        if shot.blend_seconds > (end - begin) / grid.fps:
+            yield (
+                f"The blend at {grid.told(begin)} s takes {shot.blend_seconds:g} s, but its shot "
+                f"{grid.told(end - begin)} s: its words are never all there"
+            )
+    if not left_out and _stops(cues[-1], starts[-1], grid):
+        yield f"The last shot goes on to the end of the video at {grid.told(grid.end)} s"
+
+
+def _stops(cue: Cue, start: Fraction, grid: _Grid) -> bool:
+    """Whether the last cue is written to end before the last chunk."""
+    if cue.end:
+        end = cue.end.video_frames(grid.fps)
+    elif cue.duration:
+        end = start + cue.duration.video_frames(grid.fps)
+    else:
+        return False
+    return end < grid.start(grid.count - 1)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """ "0, 5.06 and 10.3 s", or the first and how many more."""
+    if len(words) > MOST_TOLD:
+        return f"{', '.join(words[:MOST_TOLD])} s and {len(words) - MOST_TOLD} more"
+    return f"{', '.join(words[:-1])} and {words[-1]} s"
