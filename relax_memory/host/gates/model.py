@@ -105,7 +105,7 @@ def _check_patch(name: str, patch: Callable) -> None:
     except TypeError as error:
         raise ValueError(
             f"model has the {name} {name_of(patch)}, which is written for another kind of model "
-            "(Wan 2.1 calls it with one argument): remove the node that adds it."
+            "than Wan 2.1: remove the node that adds it."
         ) from error
     except ValueError:  # a builtin, which does not tell
         return

@@ -7,6 +7,7 @@ from torch import Tensor
 
 HIGHEST = 1.0
 ROUNDING = 1e-3
+MOST_SHOWN = 8
 
 
 def check_sigmas(sigmas: Tensor, *, first: float | None, name: str = "sigmas") -> None:
@@ -21,7 +22,7 @@ def check_sigmas(sigmas: Tensor, *, first: float | None, name: str = "sigmas") -
             "connect a scheduler."
         )
     levels = sigmas.tolist()
-    shown = [round(level, 4) for level in levels]
+    shown = _shown(levels)
     if any(level > HIGHEST + ROUNDING for level in levels):
         raise ValueError(
             f"{name} are {shown}, but this model's noise levels lie between 1 and 0: use Basic "
@@ -31,8 +32,9 @@ def check_sigmas(sigmas: Tensor, *, first: float | None, name: str = "sigmas") -
     descends = all(a > b for a, b in zip(levels, levels[1:], strict=False))
     if len(levels) < 2 or not descends or levels[-1] != 0:
         raise ValueError(
-            f"{name} are {shown}, but they must descend and "
-            "end in 0, as 1.0, 0.9375, 0.8333, 0.625, 0 does."
+            f"{name} are {shown}, but they must descend and end in 0, as 1.0, 0.9375, 0.8333, "
+            "0.625, 0 does: connect the whole schedule of Basic Scheduler with this model, and "
+            "set the model's shift near 5."
         )
     if first is not None and levels[0] < first - ROUNDING:
         raise ValueError(
@@ -57,3 +59,11 @@ def check_first(sigmas_first: Tensor | None, sigmas: Tensor) -> None:
 def first_level(model_sampling: torch.nn.Module) -> float:
     """The noise level of pure noise."""
     return float(torch.as_tensor(cast(Tensor, model_sampling.sigma_max)))
+
+
+def _shown(levels: list[float]) -> str:
+    """Noise levels as a person reads them: of many, the first and the last."""
+    shown = [str(round(level, 4)) for level in levels]
+    if len(shown) > MOST_SHOWN:
+        shown[MOST_SHOWN - 2 : -1] = ["..."]
+    return f"[{', '.join(shown)}]"

@@ -17,6 +17,7 @@ from ...grid import WAN
 from .conditioning import START_IMAGE
 
 PICTURE, MASK = START_IMAGE
+ROUNDING = 1e-5
 
 
 def start_image(
@@ -83,6 +84,7 @@ def _in_options(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Te
             "followed, so connect the prompt without them."
         )
     given = _given_frames(name, mask)
+    _check_no_tracks(name, picture, given)
     if given:
         yield name, picture[:, :, :given]
 
@@ -99,3 +101,17 @@ def _given_frames(name: str, mask: Tensor) -> int:
             "only a beginning can be given, so use Wan Image To Video with a start image."
         )
     return count
+
+
+def _check_no_tracks(name: str, picture: Tensor, given: int) -> None:
+    """Raise ValueError where parts of the first frame lie in frames that are to be made."""
+    sources = picture[:, :, 0].flatten(2).mT.float()
+    scale = sources.abs().amax()
+    for frame in range(max(1, given), picture.shape[2] if scale else 0):
+        places = picture[:, :, frame].flatten(2).mT.float()
+        if torch.cdist(places, sources).amin() <= ROUNDING * scale:
+            raise ValueError(
+                f"{name} conditioning carries tracks along which parts of its start image are to "
+                "move (Wan Move Track To Video), but a Wan 2.1 text-to-video model cannot follow "
+                "them: use Wan Image To Video."
+            )

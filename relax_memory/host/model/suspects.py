@@ -8,6 +8,7 @@ from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from ..options import KEY
 
 FUNCTIONS = ("model_function_wrapper", "sampler_calc_cond_batch_function")
+GUIDANCE = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 KINDS = (
     WrappersMP.PREDICT_NOISE,
     WrappersMP.CALC_COND_BATCH,
@@ -20,6 +21,19 @@ def suspects(model_options: dict, network: WanModel, layer: int | None) -> list[
     """Functions that may answer for the model, or for one of its blocks, each once."""
     found = (*_of_block(model_options, network, layer), *_of_model(model_options, network))
     return list(dict.fromkeys(map(name_of, found)))
+
+
+def hooks(model_options: dict, network: WanModel) -> list[Callable]:
+    """All functions that other nodes have put into a model and its guidance."""
+    options = model_options.get("transformer_options", {})
+    lists = [model_options.get(name) or [] for name in GUIDANCE]
+    lists += options.get("patches", {}).values()
+    calls = [call for each in lists for call in (each if isinstance(each, list) else [each])]
+    for replaced in options.get("patches_replace", {}).values():
+        calls += replaced.values()
+    if "optimized_attention_override" in options:
+        calls.append(options["optimized_attention_override"])
+    return [*calls, *_of_model(model_options, network)]
 
 
 def name_of(function: object) -> str:

@@ -19,9 +19,10 @@ from ...plan import Plan
 from ...rollout import OnStep, rollout
 from ...schedule import Schedule
 from ..model.attention import attached, check_attention
-from ..model.suspects import suspects
+from ..model.suspects import hooks, suspects
 from ..options import KEY, Options
 from ..room.residence import Residence
+from .blame import blaming
 from .entries import Entries
 from .latents import HostSource
 from .ledger import Ledger, Stream
@@ -86,7 +87,9 @@ class GuidedRollout:
         transformer_options = self._extra_args["model_options"]["transformer_options"]
         ours = nullcontext() if self._has_node else attached(self._guider.model_patcher)
         model = self._guider.model_patcher.model
-        with ours, self._entries.watching(transformer_options), self._running(transformer_options):
+        theirs = partial(hooks, self._extra_args["model_options"], self._network)
+        watching = self._entries.watching(transformer_options)
+        with ours, blaming(theirs), watching, self._running(transformer_options):
             try:
                 check_attention(self._network, partial(comfy.utils.get_attr, model))
                 start = time.perf_counter()
