@@ -45,6 +45,7 @@ NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pi
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
 DEMO = "Relax Forcing demo - long video on any computer.json"
 TIERS = ("unit", "parity", "host", "device", "browser")
+IN_TWO = ("-n", "2", "--dist", "worksteal")  # processes, each with one thread of torch
 # The lowest that ComfyUI allows of what the pack writes files with, of filelock the lowest tried.
 LOWEST = ("av==16.0.0", "filelock==3.12.0")
 LOWEST_TESTS = (
@@ -306,13 +307,13 @@ def test(arguments):
     if arguments:
         calls.append(["pytest"] + arguments)
     else:
-        calls.extend(["pytest", "tests/" + tier] for tier in tiers())
+        calls.extend(["pytest", "tests/" + tier] + list(IN_TWO) for tier in tiers())
     statuses = [subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls]
     if not arguments and LOWEST_TESTS:
         install_lowest(python)
         print("Testing with {}.".format(" and ".join(LOWEST)))
         path = os.pathsep.join([str(OLD)] + os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        command = [python, "-m", "pytest"] + list(LOWEST_TESTS)
+        command = [python, "-m", "pytest"] + list(LOWEST_TESTS + IN_TWO)
         statuses.append(subprocess.call(command, cwd=ROOT, env=dict(environment, PYTHONPATH=path)))
     return int(any(statuses))
 
@@ -335,7 +336,7 @@ def types():
 
 
 def require_test_tools(python):
-    tools = "import hypothesis, mypy, pathspec, playwright, pytest, pytest_timeout, ruff"
+    tools = "import hypothesis, mypy, pathspec, playwright, pytest, pytest_timeout, ruff, xdist"
     if subprocess.call([python, "-c", tools], stderr=subprocess.DEVNULL):
         sys.exit(
             "Install the test tools first: {} -m pip install -r requirements-test.txt".format(

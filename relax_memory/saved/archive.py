@@ -61,7 +61,9 @@ def open_rollout(
     files: tuple[Path, ...] = ()
     count = 0
     for rollout in _rollouts(folder):
-        if not rollout.may_begin_with(keys[0]):
+        if count == len(keys):
+            break
+        if not rollout.may_have(count, keys[count]):
             continue
         now = rollout.files
         if (matching := rollout.matching(keys)) > count:

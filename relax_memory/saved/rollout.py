@@ -148,11 +148,12 @@ class SavedRollout:
             logger.warning("The video ends after %d chunks: %s", len(latents), error)
         return torch.cat(latents, dim=2)
 
-    def may_begin_with(self, key: str) -> bool:
-        """Whether the first chunk says that this is its key, or cannot be read, or is lost."""
-        first = min(self._names(), default="")
-        lost = index_and_checksum(first)[0] if first else 0
-        return bool(first) and (lost > 0 or peek_key(self.folder / first) in (None, key))
+    def may_have(self, index: int, key: str) -> bool:
+        """Whether the chunk `index` says that this is its key, or cannot be read, or is lost."""
+        names = {index_and_checksum(name)[0]: name for name in self._names()}
+        if index in names:
+            return peek_key(self.folder / names[index]) in (None, key)
+        return index < max(names, default=0)
 
     def matching(self, keys: list[str]) -> int:
         """How many of its first chunks can be used and have these keys."""

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-KILLS, CHUNKS = 5, 60
+KILLS, CHUNKS = 3, 60
 CHUNK_SECONDS, SECONDS_TO_LOAD = 0.2, 2  # about
 LOADER = {"weight_dtype": "default", "checkpoint_key": "auto", "shift": 5.0}
 MEMORY = {
@@ -87,13 +87,14 @@ def test_servers_killed_at_random_moments_go_on_after_an_interrupt_too(tmp_path,
     for folder in (first, second):
         folder.mkdir()
     output = first / "output"
-    for chunks in random.sample(crash_run.FURTHER, KILLS):
+    further = random.sample(crash_run.FURTHER, KILLS)
+    for chunks in further:
         before = crash_run.saved_files(output)
         with live.Server(first) as server:
             run_until_killed(server, output, chunks)
         killed = crash_run.saved_files(output)
         assert before.items() <= killed.items()
-    assert sum(crash_run.FURTHER) <= len(killed) < CHUNKS
+    assert sum(further) <= len(killed) < CHUNKS
 
     (second / "output").symlink_to(output)
     with live.Server(second) as server:

@@ -292,6 +292,15 @@ def types_of_python(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def one_tier(root, monkeypatch):
+    """A repository whose tests are one file, tested in one process."""
+    monkeypatch.setenv("COMFYUI_PATH", str(root))
+    monkeypatch.setattr(run, "TIERS", ("parity",))
+    monkeypatch.setattr(run, "IN_TWO", ())
+    repository_with_tests(root, run.TIERS)
+
+
 def repository_with_tests(root, tiers):
     write(root / "main.py", "")
     for package in ("relax_memory", "nodes"):
@@ -304,6 +313,7 @@ def repository_with_tests(root, tiers):
 
 @pytest.mark.parametrize("missing", [None, "parity"])
 def test_a_tier_that_collects_nothing_fails(root, monkeypatch, capfd, missing):
+    monkeypatch.setattr(run, "TIERS", ("unit", "parity"))
     repository_with_tests(root, [tier for tier in run.TIERS if tier != missing])
     monkeypatch.setenv("COMFYUI_PATH", str(root))
     assert run.main(["test"]) == (missing is not None)
@@ -321,10 +331,9 @@ def test_the_browser_tier_is_required_on_linux_and_elsewhere_its_absence_is_said
     assert capsys.readouterr().out.count("\n") == 1
 
 
+@pytest.mark.usefixtures("one_tier")
 @pytest.mark.parametrize("wanted", ["old", "new"])
 def test_the_last_tests_run_with_the_lowest_versions(root, monkeypatch, wanted):
-    repository_with_tests(root, run.TIERS)
-    monkeypatch.setenv("COMFYUI_PATH", str(root))
     monkeypatch.setattr(run, "LOWEST_TESTS", ("lowest.py",))
     write(root / "lowest.py", f'import av\n\n\ndef test_it():\n    assert av.AGE == "{wanted}"\n')
     write(run.OLD / "av.py", 'AGE = "old"\n')
@@ -332,25 +341,24 @@ def test_the_last_tests_run_with_the_lowest_versions(root, monkeypatch, wanted):
     assert run.main(["test"]) == (wanted == "new")
 
 
-def test_a_test_run_that_is_killed_fails(root, monkeypatch):
-    repository_with_tests(root, run.TIERS)
-    monkeypatch.setenv("COMFYUI_PATH", str(root))
+@pytest.mark.usefixtures("one_tier")
+@pytest.mark.parametrize("processes", [(), run.IN_TWO], ids=["in one", "in two"])
+def test_a_test_run_that_is_killed_fails(root, monkeypatch, processes):
+    monkeypatch.setattr(run, "IN_TWO", processes)
     kill = "import os\n\n\ndef test_it():\n    os.kill(os.getpid(), 9)\n"
     write(root / "tests/parity/test_it.py", kill)
     assert run.main(["test"]) == 1
 
 
-def test_lint_fails_the_test_command(root, monkeypatch):
-    repository_with_tests(root, run.TIERS)
-    monkeypatch.setenv("COMFYUI_PATH", str(root))
+@pytest.mark.usefixtures("one_tier")
+def test_lint_fails_the_test_command(root):
     write(root / "crooked.py", "x=1\n")
     assert run.main(["test"]) == 1
 
 
-def test_a_type_that_is_a_lie_fails_the_test_command(root, monkeypatch, capfd):
-    repository_with_tests(root, run.TIERS)
+@pytest.mark.usefixtures("one_tier")
+def test_a_type_that_is_a_lie_fails_the_test_command(root, capfd):
     write(root / "relax_memory/half.py", "def half(x: int) -> str:\n    return x // 2\n")
-    monkeypatch.setenv("COMFYUI_PATH", str(root))
     assert run.main(["test"]) == 1
     assert "half.py:2: error: Incompatible return value type" in capfd.readouterr().out
 
