@@ -3,6 +3,7 @@
 from comfy_api.latest import io, ui
 
 from ..relax_memory.grid import WAN
+from ..relax_memory.host.film.cuts import pieces_of
 from ..relax_memory.host.film.decode import check_decodable
 from ..relax_memory.host.film.made import made_videos, times_remade
 from ..relax_memory.host.film.naming import fill_in
@@ -88,6 +89,7 @@ class RelaxForcingDecode(io.ComfyNode):
         latents = samples["samples"]
         name = fill_in(filename_prefix, cls.hidden)
         check_decodable(vae, latents)
+        pieces = pieces_of(samples)
         batch, _, frames, height, width = latents.shape
         scale = vae.spacial_compression_decode()
 
@@ -100,7 +102,7 @@ class RelaxForcingDecode(io.ComfyNode):
                 metadata=workflow_metadata(cls.hidden),
             )
 
-        files = write_videos(vae, latents, open_writer, fps=fps)
+        files = write_videos(vae, latents, open_writer, fps=fps, pieces=pieces)
         videos = made_videos(files, cls.hidden)
         if batch > 1:
             note(ONE_OF_MANY)

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..relax_memory.host.film.cuts import latent_of
 from ..relax_memory.host.keeping.autosave import archive_folder, close_left_behind
 from ..relax_memory.host.keeping.listing import ROUTE, saved_labels
 from ..relax_memory.host.notice import speaking, tell
@@ -64,4 +65,4 @@ class RelaxForcingResume(io.ComfyNode):
         saved = find_rollout(archive_folder(), rollout)
         close_left_behind(saved)
         tell(saved.label)
-        return io.NodeOutput({"samples": saved.latents()})
+        return io.NodeOutput(latent_of(*saved.film()))

@@ -35,6 +35,11 @@ def check_film(pieces: Film) -> None:
         seen = max(seen, piece.scene)
 
 
+def ends(pieces: Film, frames: int) -> tuple[int, ...]:
+    """The frame at which each piece of a film of so many frames ends, itself not included."""
+    return (*(piece.first_frame for piece in pieces[1:]), frames)
+
+
 def film_of(beginnings: Iterable[tuple[int, int]]) -> Film:
     """The film of consecutive parts, such as chunks, by first frame and scene of each.
 

@@ -6,7 +6,7 @@ wrong length or the first fragment alone. Knows neither latents nor how the frag
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +14,7 @@ from typing import BinaryIO
 import av
 
 from ..disk import held, replace, sync, unlink
+from .chapters import Chapter
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def whole_name(partial: Path) -> Path:
     return partial.with_name(partial.name.removesuffix(PARTIAL) + ".whole.mp4")
 
 
-def put_together(partial: Path, target: Path) -> None:
+def put_together(partial: Path, target: Path, chapters: Sequence[Chapter] = ()) -> None:
     """Write the whole fragments of a video as an ordinary MP4 that starts fast.
 
     Raises OSError or av.FFmpegError.
@@ -39,6 +40,7 @@ def put_together(partial: Path, target: Path) -> None:
     ):
         tags = {name: tag for name, tag in source.metadata.items() if name not in CONTAINER_TAGS}
         container.metadata.update(tags)
+        container.set_chapters(list(chapters))
         fragments = source.streams.video[0]
         stream = container.add_stream_from_template(fragments)
         for packet in source.demux(fragments):
@@ -49,7 +51,7 @@ def put_together(partial: Path, target: Path) -> None:
         sync(file.fileno())
 
 
-def close(partial: Path) -> bool:
+def close(partial: Path, chapters: Sequence[Chapter] = ()) -> bool:
     """Make an unfinished video an ordinary MP4 under the same name, so that any player shows it.
 
     Nothing is done to one that is closed already, is being written or is not ours. Returns whether
@@ -61,7 +63,7 @@ def close(partial: Path) -> bool:
             if not alone or not _closable(partial):
                 return False
             try:
-                put_together(partial, whole)
+                put_together(partial, whole, chapters)
                 replace(whole, partial)
             finally:
                 with suppress(OSError):

@@ -8,9 +8,10 @@ threads and no audio.
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
 from ..disk import advice, hold, patiently, replace, sync, unlink
+from .chapters import Chapter, chapters_of
 from .fragments import PARTIAL, TAGS, close, put_together, whole_name
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class VideoWriter:
         fps: video frames per second, kept to a thousandth.
         width, height: pixels, both even.
         metadata: written into the container as JSON, one tag a key.
+        chapters: the second at which each begins, and its title; in the file once it is closed.
 
     Raises:
         ValueError: an odd size, or a frame rate out of range.
@@ -54,11 +57,14 @@ class VideoWriter:
         width: int,
         height: int,
         metadata: Mapping[str, object] | None = None,
+        chapters: Sequence[tuple[float, str]] = (),
     ) -> None:
         if width % 2 or height % 2:
             raise ValueError(f"The video is {width}x{height}: H.264 needs even numbers.")
         if not 0.001 <= fps <= 1000:
             raise ValueError(f"fps is {fps}: use 0.001 to 1000.")
+        assert all(a < b for (a, _), (b, _) in pairwise(chapters)), "chapters follow each other"
+        self._starts = chapters
         self._rate = Fraction(round(fps * 1000), 1000)
         self._width, self._height = width, height
         self._metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
@@ -108,7 +114,7 @@ class VideoWriter:
         self._file.close()
         whole = whole_name(self.partial)
         try:
-            put_together(self.partial, whole)
+            put_together(self.partial, whole, self._chapters)
         except (OSError, av.FFmpegError) as error:
             logger.warning("%s stays in fragments, which play as well: %s", self.path, error)
             _discard(whole)
@@ -132,8 +138,13 @@ class VideoWriter:
             _discard(self.partial)
             return None
         if not self._refused:
-            close(self.partial)
+            close(self.partial, self._chapters)
         return self.partial
+
+    @property
+    def _chapters(self) -> list[Chapter]:
+        """Of what was appended."""
+        return chapters_of(self._starts, float(self.frames / self._rate))
 
     def _rename(self, whole: Path) -> Path:
         """Give `whole`, or the fragments where it is missing, the video's name; see `finish`."""

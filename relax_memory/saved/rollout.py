@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..disk import unlink
 from ..grid import WAN
+from ..scenes import Film, film_of
 from .atomic import PART, checksum, write_whole
 from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, index_and_checksum, peek_key
 from .inputs import INPUTS
@@ -133,20 +134,25 @@ class SavedRollout:
             yield chunk
 
     def latents(self) -> Tensor:
-        """All chunks that can be used as one video `[B, C, T, H, W]`.
+        """The latents of `film`."""
+        return self.film()[0]
+
+    def film(self) -> tuple[Tensor, Film]:
+        """All chunks that can be used as one video `[B, C, T, H, W]`, and its pieces.
 
         Raises:
             ValueError: not even the first can be used.
         """
-        latents = []
+        found: list[SavedChunk] = []
         try:
             for chunk in self.chunks():
-                latents.append(chunk.latents)
+                found.append(chunk)
         except ValueError as error:
-            if not latents:
+            if not found:
                 raise
-            logger.warning("The video ends after %d chunks: %s", len(latents), error)
-        return torch.cat(latents, dim=2)
+            logger.warning("The video ends after %d chunks: %s", len(found), error)
+        pieces = film_of((chunk.trace.frames[0], chunk.trace.scene) for chunk in found)
+        return torch.cat([chunk.latents for chunk in found], dim=2), pieces
 
     def may_have(self, index: int, key: str) -> bool:
         """Whether the chunk `index` says that this is its key, or cannot be read, or is lost."""

@@ -1,8 +1,10 @@
-"""Decoding piece by piece in the real host: its own pictures, bounded memory, a video file."""
+"""Decoding part by part in the real host: its own pictures, bounded memory, a video file."""
 
 import asyncio
+import functools
 import itertools
 import json
+import random
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ import av
 import comfy.sd
 import execution
 import folder_paths
+import nodes as host_nodes
 import pytest
 import seen
 import tiny
@@ -22,10 +25,18 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import InputImpl
 from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_extras.nodes_video import GetVideoComponents, SaveVideo
+from comfy_extras.nodes_wan import TrimVideoLatent
 
+from demo.bundle import load_vae
+from lab.world import draw, random_scene
 from relax_memory.film.background import to_bytes
 from relax_memory.film.mp4 import ONE_THREAD, VideoWriter
-from relax_memory.host.film.decode import VideoDecoder, decode_video, pieces
+from relax_memory.host.film.cuts import KEY, latent_of, pieces_of
+from relax_memory.host.film.decode import VideoDecoder, decode_video, parts
+from relax_memory.host.film.live import LiveVideo
+from relax_memory.host.film.output import open_video
+from relax_memory.host.request import Request
+from relax_memory.scenes import WHOLE, Piece, ends
 
 KINDS = ["wan", "taehv", "taehv22"]
 
@@ -42,14 +53,14 @@ def host_decode(vae, latents):
         return vae.decode(latents)
 
 
-def by_pieces(vae, latents, parts):
-    decoder = VideoDecoder(vae, latents)
-    return torch.cat([images for part in parts for images in decoder.push(part)], 1)
+def by_parts(vae, latents, given, pieces=WHOLE):
+    decoder = VideoDecoder(vae, latents, pieces)
+    return torch.cat([images for part in given for images in decoder.push(part)], 1)
 
 
-def decode(latents, vae=None, fps=16.0, prefix="video/test"):
+def decode(latents, vae=None, fps=16.0, prefix="video/test", pieces=WHOLE):
     """Videos of the node."""
-    inputs = {"samples": {"samples": latents}, "vae": vae or tiny_vae.vae()}
+    inputs = {"samples": latent_of(latents, pieces), "vae": vae or tiny_vae.vae()}
     return tiny.node("RelaxForcingDecode", **inputs, fps=fps, filename_prefix=prefix)[0]
 
 
@@ -59,7 +70,7 @@ def test_the_pictures_are_the_hosts_bit_for_bit(kind, frames):
     vae = tiny_vae.vae(kind)
     latents = tiny_vae.latents(frames, kind=kind)
     assert vae.vae_dtype == torch.float32
-    assert torch.equal(by_pieces(vae, latents, pieces(latents)), host_decode(vae, latents))
+    assert torch.equal(by_parts(vae, latents, parts(latents)), host_decode(vae, latents))
 
 
 def test_the_pictures_are_the_hosts_where_grouping_changes_bits():
@@ -68,7 +79,7 @@ def test_the_pictures_are_the_hosts_where_grouping_changes_bits():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert torch.equal(by_pieces(vae, latents, pieces(latents)), host_decode(vae, latents))
+        assert torch.equal(by_parts(vae, latents, parts(latents)), host_decode(vae, latents))
     finally:
         torch.set_num_threads(before)
 
@@ -79,19 +90,19 @@ def test_parts_of_any_size_give_the_same_pictures(kind, size):
     """To rounding, because other groups of frames may be summed in another order."""
     vae = tiny_vae.vae(kind)
     latents = tiny_vae.latents(9, kind=kind)
-    subject = by_pieces(vae, latents, latents.split(size, 2))
+    subject = by_parts(vae, latents, latents.split(size, 2))
     assert (subject - host_decode(vae, latents)).abs().max() < 1e-5
 
 
 def test_samples_of_a_batch_may_be_decoded_together():
     vae, latents = tiny_vae.vae(), tiny_vae.latents(6, batch=2)
-    together = by_pieces(vae, latents, pieces(latents))
+    together = by_parts(vae, latents, parts(latents))
     for sample, images in zip(latents.split(1), together.split(1), strict=True):
         assert (images - host_decode(vae, sample)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_host_reserves_for_a_piece_not_for_the_video(kind, monkeypatch):
+def test_the_host_reserves_for_a_part_not_for_the_video(kind, monkeypatch):
     reserved = []
     monkeypatch.setattr(
         model_management,
@@ -129,7 +140,7 @@ def test_running_out_of_memory_changes_nothing(kind, failing, frames):
     decoder = vae.first_stage_model.decoder
     expected = host_decode(vae, latents)
     with exhausted(decoder.head[0] if kind == "wan" else decoder[-1], {failing}):
-        assert torch.equal(by_pieces(vae, latents, pieces(latents)), expected)
+        assert torch.equal(by_parts(vae, latents, parts(latents)), expected)
 
 
 def test_running_out_of_memory_again_is_said_and_what_was_decoded_stays(output):
@@ -295,13 +306,13 @@ def test_a_stop_says_where_the_pictures_lie_and_shows_them(output):
 
 
 def test_memory_for_pictures_does_not_grow_with_the_video():
-    """Of all pieces made so far only the newest is alive."""
+    """Of all parts made so far only the newest is alive."""
     alive = weakref.WeakSet()
     most = 0
-    for piece in decode_video(tiny_vae.vae("taehv"), tiny_vae.latents(50, size=2), ProgressBar(50)):
-        alive.add(piece)
+    for part in decode_video(tiny_vae.vae("taehv"), tiny_vae.latents(50, size=2), ProgressBar(50)):
+        alive.add(part)
         most = max(most, len(alive))
-        assert len(piece) <= 33
+        assert len(part) <= 33
     assert most <= 2
 
 
@@ -363,4 +374,156 @@ def test_frames_that_would_be_black_are_refused_before_any_decoding(output, valu
         ValueError, match="NaN or infinite values in 2 of 6 latent frames, first in"
     ):
         decode(latents)
+    assert not output.exists()
+
+
+# --- cuts -----------------------------------------------------------------------------------------
+
+# Three scenes, of which the first two come back: pieces of 12, 9, 9, 6, 3 and 3 latent frames.
+FILM = tuple(Piece(*p) for p in [(0, 0), (12, 1), (21, 0), (30, 2), (36, 1), (39, 0)])
+FILM_FRAMES = 42
+NEW = (0, 1, 3)  # pieces in which a scene is new
+
+
+def film_of_scenes(scenes):
+    """One latent of the scenes in their pieces."""
+    shown = [0] * len(scenes)
+    found = []
+    for piece, end in zip(FILM, ends(FILM, FILM_FRAMES), strict=True):
+        length, first = end - piece.first_frame, shown[piece.scene]
+        found.append(scenes[piece.scene][:, :, first : first + length])
+        shown[piece.scene] += length
+    return torch.cat(found, 2)
+
+
+def film_latents(kind, batch=1):
+    return [
+        tiny_vae.latents(frames, kind=kind, batch=batch, seed=seed)
+        for seed, frames in enumerate((24, 12, 6))
+    ]
+
+
+@functools.cache
+def film_and_pictures(kind):
+    latents = film_of_scenes(film_latents(kind))
+    return latents, by_parts(tiny_vae.vae(kind), latents, parts(latents, FILM), FILM)
+
+
+def in_pieces(images):
+    """The pictures of each piece of the film."""
+    last = [4 * (end - 1) + 1 for end in ends(FILM, FILM_FRAMES)]
+    return [images[:, a:b] for a, b in itertools.pairwise([0, *last])]
+
+
+def four_times(images):
+    """A scene that was decoded alone, as it stands in a film that begins with another."""
+    return torch.cat([images[:, :1].expand(-1, 4, -1, -1, -1), images[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_scene_is_the_one_decoded_alone_bit_for_bit(kind):
+    vae, scenes = tiny_vae.vae(kind), film_latents(kind)
+    _, images = film_and_pictures(kind)
+    assert images.shape[1] == 4 * (FILM_FRAMES - 1) + 1
+    for number in NEW:
+        scene, alone = FILM[number].scene, scenes[FILM[number].scene]
+        length = ends(FILM, FILM_FRAMES)[number] - FILM[number].first_frame
+        expected = host_decode(vae, alone[:, :, :length])
+        piece = in_pieces(images)[number]
+        assert torch.equal(piece, four_times(expected) if scene else expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scene_that_comes_back_goes_on_as_if_it_had_not_been_left(kind):
+    """TAEHV looks back less than nine frames; the Wan VAE here is given all that there were."""
+    vae = tiny_vae.vae(kind)
+    for left in (1, 2, 5, 9, 12) if kind == "taehv" else (1, 2, 6, 9):
+        scene, other = tiny_vae.latents(left + 4, kind=kind), tiny_vae.latents(3, kind=kind, seed=1)
+        latents = torch.cat([scene[:, :, :left], other, scene[:, :, left:]], 2)
+        pieces = (Piece(0, 0), Piece(left, 1), Piece(left + 3, 0))
+        images = by_parts(vae, latents, parts(latents, pieces), pieces)
+        expected = host_decode(vae, scene)
+        assert (images[:, -16:] - expected[:, -16:]).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+def test_a_long_scene_comes_back_within_half_a_step_of_a_byte():
+    """With trained weights: those that are drawn look back much further."""
+    vae, rng = load_vae(), random.Random("return")
+    scene, other = (
+        vae.encode(draw(random_scene(rng), torch.arange(frames)).movedim(1, -1))
+        for frames in (81, 9)
+    )
+    latents = torch.cat([scene[:, :, :15], other, scene[:, :, 15:]], 2)
+    pieces = (Piece(0, 0), Piece(15, 1), Piece(18, 0))
+    images = by_parts(vae, latents, parts(latents, pieces), pieces)[:, -24:]
+    error = 255 * (images - vae.decode(scene)[:, -24:]).abs()
+    assert error.max() < 0.5
+    assert error.mean() < 0.002
+
+
+@pytest.mark.parametrize("kind", ["wan", "taehv"])
+@pytest.mark.parametrize("size", [3, 5])  # 5 does not end at cuts
+def test_a_film_has_the_same_pictures_by_chunks_and_by_parts(kind, size):
+    latents, images = film_and_pictures(kind)
+    chunks = by_parts(tiny_vae.vae(kind), latents, latents.split(size, 2), FILM)
+    assert (chunks - images).abs().max() < 1e-5
+
+
+def test_a_live_film_is_the_one_of_the_node(tmp_path):
+    vae, (latents, images) = tiny_vae.vae(), film_and_pictures("wan")
+    prompt = {"model": tiny.model("wan"), "positive": tiny.conditioning(1), "seed": 0}
+    request = Request(**prompt, width=32, height=32, length=images.shape[1])
+
+    def open_writer(width, height):
+        return open_video("live", fps=16.0, width=width, height=height, metadata=None)
+
+    live = LiveVideo(vae, request, open_writer, FILM)
+    for chunk in latents.split(3, 2):
+        live.append(chunk)
+    (video,) = decode(latents, vae, pieces=FILM)
+    encoded(to_bytes(images[0]), 16.0, tmp_path / "expected.mp4")
+    files = *live.finish(), video.get_stream_source(), tmp_path / "expected.mp4"
+    *shown, expected = (torch.stack([*frames_of(file)]).float() for file in files)
+    for pictures in shown:
+        assert pictures.shape == expected.shape
+        assert (pictures - expected).abs().mean((1, 2, 3)).max() < 12  # a ghost is 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "failing"),  # in a new scene; while one that comes back is seen again; after that
+    [("wan", 8), ("wan", 14), ("wan", 19), ("taehv", 50), ("taehv", 100), ("taehv", 130)],
+)
+def test_running_out_of_memory_after_a_cut_changes_nothing(kind, failing):
+    vae, (latents, expected) = tiny_vae.vae(kind), film_and_pictures(kind)
+    decoder = vae.first_stage_model.decoder
+    with exhausted(decoder.head[0] if kind == "wan" else decoder[-1], {failing}):
+        assert torch.equal(by_parts(vae, latents, parts(latents, FILM), FILM), expected)
+
+
+def test_the_host_copies_the_cuts_of_a_latent_and_the_node_reads_them():
+    latent = latent_of(film_of_scenes(film_latents("wan", batch=2)), FILM)
+    (one,) = host_nodes.LatentFromBatch().frombatch(latent, 1, 1)
+    (many,) = host_nodes.RepeatLatentBatch().repeat(one, 3)
+    (part,) = host_nodes.LatentUpscaleBy().upscale(one, "nearest-exact", 2.0)
+    for copied in (latent, one, many, part):
+        assert pieces_of(copied) == FILM
+    assert pieces_of({"samples": latent["samples"]}) == WHOLE
+    assert KEY not in latent_of(latent["samples"], WHOLE)
+
+
+@pytest.mark.parametrize("change", ["shortened", "joined"])
+def test_cuts_of_another_length_are_refused_before_any_decoding(change, output):
+    latent = latent_of(film_of_scenes(film_latents("wan")), FILM)
+    if change == "shortened":
+        (latent,) = TrimVideoLatent.execute(latent, 3).result
+    else:
+        import comfy_extras.nodes_post_processing  # noqa: F401  (the host's two import each other)
+        from comfy_extras.nodes_latent import LatentConcat
+
+        (latent,) = LatentConcat.execute(latent, latent, "t").result
+    frames = latent["samples"].shape[2]
+    inputs = {"samples": latent, "vae": tiny_vae.vae(), "fps": 16.0, "filename_prefix": "a"}
+    with pytest.raises(ValueError, match=f"samples has {frames} latent frames, .* a video of 42: "):
+        tiny.node("RelaxForcingDecode", **inputs)
     assert not output.exists()

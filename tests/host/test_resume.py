@@ -498,6 +498,19 @@ def resume(rollout):
     return tiny.node("RelaxForcingResume", rollout=rollout)[0]["samples"]
 
 
+def test_resume_gives_a_film_with_its_cuts(output):
+    sample(chunks=4)
+    (old,) = output.glob("relax_forcing/*")
+    (new := old.with_name("z film")).mkdir()
+    for path, scene in zip(sorted(saved()), (0, 1, 1, 0), strict=True):
+        made = SavedChunk.read(Path(path))
+        dataclasses.replace(made, trace=dataclasses.replace(made.trace, scene=scene)).write(new)
+    film, plain = (tiny.node("RelaxForcingResume", rollout=label)[0] for label in options())
+    assert torch.equal(film["samples"], plain["samples"])
+    assert film["relax_forcing_pieces"] == ((0, 3), (1, 6), (0, 3))
+    assert plain.keys() == {"samples"}
+
+
 def test_resume_lists_what_is_saved_and_gives_it_as_a_prefix(output):
     latents, _ = whole("plain")
     with accident(5, interrupt), pytest.raises(InterruptProcessingException):

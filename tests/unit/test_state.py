@@ -28,6 +28,7 @@ from relax_memory.saved.archive import (
 from relax_memory.saved.chunk import SavedChunk, chunk_keys
 from relax_memory.saved.inputs import INPUTS, read_inputs, write_inputs
 from relax_memory.saved.rollout import DESCRIPTION, Description, SavedRollout
+from relax_memory.scenes import WHOLE
 from relax_memory.trace import ChunkTrace
 
 KEYS = chunk_keys("all", "abcdef")
@@ -227,6 +228,21 @@ def test_a_rollout_is_continued_in_place(tmp_path):
     assert [c.key for c in second.chunks()] == KEYS[:5]
     whole = torch.cat([chunk(i).latents for i in range(5)], dim=2)
     assert torch.equal(second.latents(), whole)
+
+
+def test_a_rollout_knows_where_it_is_cut(tmp_path):
+    saved = SavedRollout(tmp_path / "film")
+    saved.folder.mkdir()
+    for index, scene in enumerate((0, 0, 1, 0)):
+        made = chunk(index)
+        trace = dataclasses.replace(made.trace, scene=scene)
+        dataclasses.replace(made, trace=trace).write(saved.folder)
+    latents, pieces = saved.film()
+    assert latents.shape[2] == 12
+    assert pieces == ((0, 0), (6, 1), (9, 0))
+    damage(saved.files[3])
+    assert saved.film()[1] == ((0, 0), (6, 1))
+    assert rollout(tmp_path / "other").film()[1] == WHOLE
 
 
 def test_a_shorter_video_uses_the_beginning(tmp_path):

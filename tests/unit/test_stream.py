@@ -164,6 +164,73 @@ def test_metadata_is_in_the_growing_and_in_the_finished_file(new):
     assert numbers(writer.path) == list(range(5))
 
 
+def chapters_in(path):
+    """Title, start and end in milliseconds of every chapter of a file."""
+    with av.open(str(path)) as container:
+        return [
+            (chapter["metadata"]["title"], chapter["start"], chapter["end"])
+            for chapter in container.chapters()
+            if chapter["time_base"] == Fraction(1, 1000)
+        ]
+
+
+SHOTS = [(0.0, "a cat"), (0.5, "猫が 走る 👩‍🚀"), (1.0625, "Straße, Übergang")]
+
+
+@pytest.mark.parametrize("ending", [VideoWriter.finish, VideoWriter.abandon])
+def test_the_closed_file_has_the_chapters_and_the_same_pictures(new, ending):
+    writer = new(chapters=SHOTS)
+    for first in range(0, 24, 8):
+        writer.append(pictures(first, 8))
+    growing = packets(writer.partial)
+    closed = ending(writer)
+    assert chapters_in(closed) == [
+        ("a cat", 0, 500),
+        ("猫が 走る 👩‍🚀", 500, 1063),  # up, or a player would show the picture before
+        ("Straße, Übergang", 1063, 1500),
+    ]
+    assert packets(closed) == growing
+    assert numbers(closed) == list(range(24))
+
+
+def test_a_video_that_ends_early_has_the_chapters_that_have_begun(new):
+    writer = new(chapters=SHOTS)
+    writer.append(pictures(0, 8))
+    assert chapters_in(writer.abandon()) == [("a cat", 0, 500)]
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("one\r\nline\tonly ", "one line only"),
+        ("", "1"),
+        ("  \n", "1"),
+        ("nul\0 and bell\a", "nul and bell"),
+        ("half \ud83d of a pair", "half of a pair"),
+        ("x" * 60, "x" * 60),
+        ("x" * 61, "x" * 59 + "…"),
+        ("🎬" * 9999, "🎬" * 59 + "…"),
+        ("[5s] {a|b} = ; # \\ %", "[5s] {a|b} = ; # \\ %"),
+    ],
+)
+def test_any_text_makes_a_title(new, text, title):
+    writer = new(chapters=[(0.0, text)])
+    writer.append(pictures(0, 4))
+    assert chapters_in(writer.finish()) == [(title, 0, 250)]
+
+
+def test_a_hundred_chapters_begin_with_their_pictures(new):
+    """At a rate that milliseconds do not divide."""
+    writer = new(23.976, chapters=[(number / 23.976, str(number)) for number in range(100)])
+    writer.append(pictures(0, 100))
+    with av.open(str(writer.finish())) as container:
+        frames = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    found = chapters_in(writer.path)
+    assert [title for title, _, _ in found] == [str(number) for number in range(100)]
+    for (_, start, _), frame in zip(found, frames, strict=True):
+        assert 0 <= start / 1000 - frame < 0.0011
+
+
 def test_colours_are_kept(new):
     bars = torch.tensor(COLOURS, dtype=torch.uint8).repeat_interleave(WIDTH // 6, 0)
     writer = new()

@@ -6,6 +6,7 @@ a few frames at a time and with memory reserved for those. Which VAEs can do it:
 
 import itertools
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -18,34 +19,45 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ...film.background import to_bytes
+from ...grid import WAN
+from ...scenes import WHOLE, Film, ends
 from ..notice import tell
 from .decoders import TaehvDecoder, WanDecoder
 
 logger = logging.getLogger(__name__)
 
 ESTIMATE_FRAMES = 5  # from here the host's estimate for the Wan VAE does not grow with length
-PIECE_FRAMES = 8  # decoded and written together: 2 s of 16 fps, between two key frames
+PART_FRAMES = 8  # decoded and written together: 2 s of 16 fps, between two key frames
+WARMING_FRAMES = 9  # of a scene that comes back: then no picture shows where it was left
 
 
 class VideoDecoder:
-    """Decodes one rollout as it grows, on the host's terms: device, dtype, loading, interrupts.
+    """Decodes one film as it grows, on the host's terms: device, dtype, loading, interrupts.
+
+    Every latent frame but the film's first is 4 pictures. A scene has a decoder of its own, so the
+    first frame of a new one gives one picture, which stands 4 times. The decoder of a scene that
+    comes back sees the scene's last frames again.
 
     When memory runs out the decoder starts over with its cache in host memory, and the pictures
-    stay the same. For that it keeps what it was given, no copy of it if that is in host memory.
+    stay the same. For that it keeps what the piece was given, no copy of it if that is in host
+    memory.
 
     Args:
         vae: the host's VAE object.
         latents: a latent of the video, `[B, C, T, h, w]`; only its sizes matter.
+        pieces: of the film.
 
     Raises:
         ValueError: a VAE that does not decode causally, or latents of another VAE.
     """
 
-    def __init__(self, vae: comfy.sd.VAE, latents: Tensor) -> None:
+    def __init__(self, vae: comfy.sd.VAE, latents: Tensor, pieces: Film = WHOLE) -> None:
         check_decodable(vae, latents)
         self._vae = vae
         self._kind = TaehvDecoder if isinstance(vae.first_stage_model, TAEHV) else WanDecoder
-        self._given: list[Tensor] = []
+        self._scene, self._coming = pieces[0].scene, pieces[1:]
+        self._given: list[Tensor] = []  # of this piece, and before it those of the scene's end
+        self._ends: dict[int, Tensor] = {}  # the last frames of each scene that comes back
         self.frames = 0  # latent frames decoded so far
         self._spill = False
         samples, channels, _, height, width = latents.shape
@@ -66,20 +78,47 @@ class VideoDecoder:
     def push(self, latents: Tensor) -> Iterator[Tensor]:
         """Decode the next latents `[B, C, t, h, w]` to images `[B, F, H, W, 3]` in 0..1.
 
-        Grouped as the host groups them: the first frame alone, then two at a time. A frame that is
-        left over is decoded alone, which may change pictures by a few millionths; none is left over
-        when the first latents are odd in number and the next ones even.
+        Grouped as the host groups them, in each piece anew: the first frame of a scene alone, then
+        two at a time. A frame that is left over is decoded alone, which may change pictures by a
+        few millionths; none is left over when the first latents of a scene are odd in number and
+        the next ones even.
         """
-        first = 0 if self._given else 1
-        for group in (*latents[:, :, :first].split(1, 2), *latents[:, :, first:].split(2, 2)):
-            if group.shape[2]:
-                model_management.throw_exception_if_processing_interrupted()
-                self._given.append(group.cpu())
-                images = self._decode(group)
-                if images is None:
-                    images = self._start_over()
-                self.frames += group.shape[2]
-                yield images
+        while latents.shape[2]:
+            if self.frames == self._next_cut:
+                self._cut()
+            begins = not self._given
+            size = 1 if begins else min(2, self._next_cut - self.frames)
+            group, latents = latents[:, :, :size], latents[:, :, size:]
+            images = self._images(group)
+            if begins and self.frames:
+                images = images.expand(-1, WAN.video_frames, -1, -1, -1)
+            self.frames += group.shape[2]
+            yield images
+
+    @property
+    def _next_cut(self) -> int:
+        return self._coming[0].first_frame if self._coming else sys.maxsize
+
+    def _cut(self) -> None:
+        """Begin the next piece, with a decoder that has seen the end of its scene so far."""
+        left = self._scene
+        if any(piece.scene == left for piece in self._coming):
+            last = torch.cat(self._given[-WARMING_FRAMES:], 2)[:, :, -WARMING_FRAMES:]
+            self._ends[left] = last.clone()
+        (_, self._scene), *coming = self._coming
+        self._coming = tuple(coming)
+        self._decoder = self._kind(self._model, spill=self._spill)
+        self._given = []
+        if (end := self._ends.pop(self._scene, None)) is not None:
+            for group in (end[:, :, :1], *end[:, :, 1:].split(2, 2)):
+                if group.shape[2]:
+                    self._images(group)
+
+    def _images(self, group: Tensor) -> Tensor:
+        model_management.throw_exception_if_processing_interrupted()
+        self._given.append(group.cpu())
+        images = self._decode(group)
+        return self._start_over() if images is None else images
 
     def _decode(self, group: Tensor) -> Tensor | None:
         """None when memory ran out."""
@@ -96,7 +135,7 @@ class VideoDecoder:
             return None
 
     def _start_over(self) -> Tensor:
-        """Decode everything again, sparing the device's memory, and return the last images."""
+        """Decode the piece again, sparing the device's memory, and return the last images."""
         if not self._spill:
             text = "Out of memory while decoding: starting over with less of it"
             logger.warning("%s.", text)
@@ -156,27 +195,37 @@ def _check_finite(latents: Tensor) -> None:
             )
 
 
-def decode_video(vae: comfy.sd.VAE, latents: Tensor, progress: ProgressBar) -> Iterator[Tensor]:
-    """One video, latents `[1, C, T, h, w]`, as uint8 pieces `[F, H, W, 3]` in order.
+def decode_video(
+    vae: comfy.sd.VAE, latents: Tensor, progress: ProgressBar, pieces: Film = WHOLE
+) -> Iterator[Tensor]:
+    """One film, latents `[1, C, T, h, w]`, as uint8 parts `[F, H, W, 3]` in order.
 
     Counts latent frames in `progress`. Raises what `VideoDecoder` raises.
     """
-    decoder = VideoDecoder(vae, latents)
+    decoder = VideoDecoder(vae, latents, pieces)
     decoder.load()
     before = progress.current
-    for piece in pieces(latents):
+    for part in parts(latents, pieces):
         images = []
-        for decoded in decoder.push(piece):
+        for decoded in decoder.push(part):
             images.append(to_bytes(decoded[0]))
             progress.update_absolute(before + decoder.frames)
         yield torch.cat(images)
 
 
-def pieces(latents: Tensor) -> Iterator[Tensor]:
-    """`[B, C, T, h, w]` in parts that keep the host's grouping: 9 frames, then 8 at a time."""
+def parts(latents: Tensor, pieces: Film = WHOLE) -> Iterator[Tensor]:
+    """`[B, C, T, h, w]` in parts that keep the host's grouping and end at every cut.
+
+    A scene begins with 9 frames; then, and where it comes back, there are 8 at a time.
+    """
     frames = latents.shape[2]
-    edges = [0, *range(1 + PIECE_FRAMES, frames, PIECE_FRAMES), frames]
-    return (latents[:, :, start:end] for start, end in itertools.pairwise(edges))
+    edges: list[int] = []
+    begun: set[int] = set()
+    for piece, end in zip(pieces, ends(pieces, frames), strict=True):
+        second = piece.first_frame + PART_FRAMES + (piece.scene not in begun)
+        edges += [piece.first_frame, *range(second, end, PART_FRAMES)]
+        begun.add(piece.scene)
+    return (latents[:, :, start:end] for start, end in itertools.pairwise([*edges, frames]))
 
 
 def _looks_like(vae: comfy.sd.VAE) -> str:

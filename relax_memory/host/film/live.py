@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...film.background import BackgroundWriter, Writer, to_bytes
 from ...film.mp4 import VideoWriter
+from ...scenes import WHOLE, Film
 from ..request import Request
 from ..room.residence import Residence
 from .decode import VideoDecoder
@@ -31,16 +32,19 @@ OpenWriter = Callable[[int, int], VideoWriter]
 
 
 @contextmanager
-def live_video(vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter) -> Iterator[LiveVideo]:
+def live_video(
+    vae: comfy.sd.VAE, request: Request, open_writer: OpenWriter, pieces: Film = WHOLE
+) -> Iterator[LiveVideo]:
     """Files for a request, one a sample; whatever stops the run leaves playable ones.
 
     Args:
         open_writer: opens the file of one sample for pictures of `(width, height)`.
+        pieces: of the film.
 
     Raises:
         ValueError: a VAE that cannot decode these latents piece by piece.
     """
-    live = LiveVideo(vae, request, open_writer)
+    live = LiveVideo(vae, request, open_writer, pieces)
     try:
         yield live
     except BaseException:
@@ -64,11 +68,12 @@ class LiveVideo:
         vae: comfy.sd.VAE,
         request: Request,
         open_writer: OpenWriter,
+        pieces: Film = WHOLE,
         *,
         beside: bool | None = None,
     ) -> None:
         like = torch.empty(request.latent_shape, device="meta")
-        self._decoder = VideoDecoder(vae, like)
+        self._decoder = VideoDecoder(vae, like, pieces)
         scale = vae.spacial_compression_decode()
         height, width = (scale * size for size in request.latent_size)
         writers: list[VideoWriter] = []

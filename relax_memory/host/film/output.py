@@ -39,6 +39,7 @@ def open_video(
     width: int,
     height: int,
     metadata: dict[str, object] | None,
+    chapters: Sequence[tuple[float, str]] = (),
 ) -> VideoWriter:
     """A writer for the next free number of `filename_prefix`, as the host's own savers count.
 
@@ -54,7 +55,14 @@ def open_video(
         while True:
             path = folder / f"{name}_{counter:05}_.mp4"
             with suppress(FileExistsError):
-                return VideoWriter(path, fps=fps, width=width, height=height, metadata=metadata)
+                return VideoWriter(
+                    path,
+                    fps=fps,
+                    width=width,
+                    height=height,
+                    metadata=metadata,
+                    chapters=chapters,
+                )
             counter += 1
     except OSError as error:
         raise _refusal(filename_prefix, error) from error

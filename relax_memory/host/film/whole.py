@@ -10,15 +10,21 @@ from torch import Tensor
 from ...film.background import write_video
 from ...film.mp4 import VideoWriter
 from ...grid import WAN
+from ...scenes import WHOLE, Film
 from ..notice import TimeLeft, tell, video_length
 from .decode import decode_video
 from .growing import Growing
 
 
 def write_videos(
-    vae: comfy.sd.VAE, latents: Tensor, open_writer: Callable[[], VideoWriter], *, fps: float
+    vae: comfy.sd.VAE,
+    latents: Tensor,
+    open_writer: Callable[[], VideoWriter],
+    *,
+    fps: float,
+    pieces: Film = WHOLE,
 ) -> list[Path]:
-    """A file for each sample of `[B, C, T, h, w]`.
+    """A file for each sample of a film `[B, C, T, h, w]`.
 
     Whatever stops it is passed on; what was written stays as playable files, which the node names.
     """
@@ -28,8 +34,8 @@ def write_videos(
     videos: list[Path] = []
 
     def shown(sample: Tensor, writer: VideoWriter) -> Iterator[Tensor]:
-        for piece in decode_video(vae, sample, progress):
-            yield piece
+        for images in decode_video(vae, sample, progress, pieces):
+            yield images
             if writer.frames:
                 growing.grown([*videos, writer.partial])
 

@@ -1,0 +1,44 @@
+"""How a LATENT carries the pieces of its film: one small key, which other nodes copy and ignore.
+
+Pieces are kept by their lengths, so that latents which another node has shortened or joined are
+known by their number of frames.
+"""
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+from torch import Tensor
+
+from ...scenes import WHOLE, Film, ends, film_of
+
+KEY = "relax_forcing_pieces"
+
+
+def latent_of(latents: Tensor, pieces: Film) -> dict[str, Any]:
+    """The host's LATENT of a film `[B, C, T, h, w]`: the scene and the frames of each piece."""
+    if len(pieces) == 1:
+        return {"samples": latents}
+    until = ends(pieces, latents.shape[2])
+    told = tuple((p.scene, end - p.first_frame) for p, end in zip(pieces, until, strict=True))
+    return {"samples": latents, KEY: told}
+
+
+def pieces_of(latent: Mapping[str, Any], name: str = "samples") -> Film:
+    """The pieces of the film in a LATENT, which is the input `name` of a node.
+
+    Raises:
+        ValueError: pieces of another number of frames than it has.
+    """
+    told, latents = latent.get(KEY), latent["samples"]
+    if told is None or latents.ndim != 5:  # the shape is refused elsewhere
+        return WHOLE
+    scenes, lengths = zip(*told, strict=True)
+    if sum(lengths) != (frames := latents.shape[2]):
+        raise ValueError(
+            f"{name} has {frames} latent frames, but its cuts are those of a video of "
+            f"{sum(lengths)}: another node has shortened or joined its latents, so where they are "
+            "cut is not known. Decode the video as it was made, and shorten or join what comes out."
+        )
+    starts = accumulate(lengths[:-1], initial=0)
+    return film_of(zip(starts, scenes, strict=True))
