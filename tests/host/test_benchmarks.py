@@ -104,3 +104,12 @@ def test_prompts_are_followed_from_the_first_second():
     (figures,) = bench("prompts", "--prompts", "8", "--seconds", "4").values()
     assert [figures[kind]["of"] for kind in ("all", "one thing", "two things")] == [8, 4, 4]
     assert figures["all"]["right"] >= 6
+
+
+def test_a_cut_is_measured_as_the_host_decodes_it_and_as_we_do():
+    figures = bench("cuts", "--pairs", "1")
+    ghost = figures["one decoder for all, mean by picture"]
+    assert ghost["1"] > 10 > ghost["16"]
+    largest = [row["largest"] for row in figures["seen again"].values()]
+    assert largest == sorted(largest, reverse=True)
+    assert figures["seen again"]["9"]["largest"] < 0.5
