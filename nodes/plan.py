@@ -7,7 +7,7 @@ from ..relax_memory.grid import WAN
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.room.forecast import forecast
 from .memory import CATEGORY
-from .sampler import FRAMES_PER_CHUNK, check_widgets
+from .sampler import CLEAN_PASS_INPUT, FRAMES_PER_CHUNK, check_widgets
 
 
 class RelaxForcingPlan(io.ComfyNode):
@@ -66,6 +66,7 @@ class RelaxForcingPlan(io.ComfyNode):
                     advanced=True,
                     tooltip="Denoising steps for each chunk. 0: as the checkpoint was made, or 4.",
                 ),
+                CLEAN_PASS_INPUT,
             ],
             outputs=[
                 io.String.Output(tooltip="The plan in words; show it with a preview node."),

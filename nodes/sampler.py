@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..relax_memory.grid import WAN
 from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.first_words import first_words
+from ..relax_memory.host.following import AS_MADE, CLEAN_PASS
 from ..relax_memory.host.gates.conditioning import check_cfg
 from ..relax_memory.host.gates.latent import check_size
 from ..relax_memory.host.notice import speaking, tell_made
@@ -28,6 +29,18 @@ SIGMAS_FIRST = io.Sigmas.Input(
     optional=True,
     tooltip="Your own noise schedule for the first chunk, which has nothing to look back at. Some "
     "checkpoints of 1 or 2 steps want 4 there.",
+)
+
+
+CLEAN_PASS_INPUT = io.Combo.Input(
+    "clean_pass",
+    options=list(CLEAN_PASS),
+    default=AS_MADE,
+    optional=True,
+    advanced=True,
+    tooltip="Whether a finished chunk goes through the model once more to be remembered. never: "
+    "its last step is remembered instead, which is noisier; that gives more motion and saves one "
+    "pass of each chunk. A prefix is always remembered as it is.",
 )
 
 
@@ -153,7 +166,7 @@ class RelaxForcingSampler(io.ComfyNode):
             description="Makes a video of any length chunk by chunk. Every chunk takes the same "
             "time and memory, however long the video is.",
             search_aliases=["long video", "self forcing", "causal", "autoregressive", "infinite"],
-            inputs=[*required, *optional, SIGMAS_FIRST],
+            inputs=[*required, *optional, SIGMAS_FIRST, CLEAN_PASS_INPUT],
             outputs=[
                 io.Latent.Output(tooltip="The whole video; decode it with the Wan 2.1 VAE."),
                 Trace.Output(
@@ -189,7 +202,7 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
             "before the guider says what is remembered; without one the paper's settings are used. "
             "The first chunks are those of ComfyUI's Sampler AR Video.",
             search_aliases=["sampler ar video", "self forcing"],
-            inputs=[FRAMES_PER_CHUNK, SIGMAS_FIRST],
+            inputs=[FRAMES_PER_CHUNK, SIGMAS_FIRST, CLEAN_PASS_INPUT],
             outputs=[
                 io.Sampler.Output(  # type: ignore[attr-defined]
                     tooltip="Connect it to SamplerCustomAdvanced, with the memory model in the "
@@ -200,5 +213,5 @@ class RelaxForcingSamplerSelect(io.ComfyNode):
 
     @classmethod
     @speaking
-    def execute(cls, frames_per_chunk, sigmas_first=None) -> io.NodeOutput:
-        return io.NodeOutput(MemorySampler(frames_per_chunk, sigmas_first))
+    def execute(cls, frames_per_chunk, sigmas_first=None, clean_pass=AS_MADE) -> io.NodeOutput:
+        return io.NodeOutput(MemorySampler(frames_per_chunk, sigmas_first, clean_pass))

@@ -18,7 +18,7 @@ from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.generate import generate
 from .decode import FILENAME_PREFIX, FPS, ONE_OF_MANY
 from .memory import CATEGORY
-from .sampler import SIGMAS_FIRST, Trace, check_widgets, sampling_inputs
+from .sampler import CLEAN_PASS_INPUT, SIGMAS_FIRST, Trace, check_widgets, sampling_inputs
 
 
 class RelaxForcingStream(io.ComfyNode):
@@ -37,7 +37,15 @@ class RelaxForcingStream(io.ComfyNode):
             "a cancelled run leaves a video of all that was made.",
             search_aliases=["long video", "self forcing", "causal", "live", "infinite", "mp4"],
             is_output_node=True,
-            inputs=[*required, *optional, vae, FPS, FILENAME_PREFIX, SIGMAS_FIRST],
+            inputs=[
+                *required,
+                *optional,
+                vae,
+                FPS,
+                FILENAME_PREFIX,
+                SIGMAS_FIRST,
+                CLEAN_PASS_INPUT,
+            ],
             outputs=[
                 io.Video.Output(
                     is_output_list=True,

@@ -16,12 +16,16 @@ from .trace import ChunkTrace
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A chunk that is done: kept latents `[B, C, length_frames, H, W]`, and what its rows read."""
+    """A chunk that is done: kept latents `[B, C, length_frames, H, W]`, and what its rows read.
+
+    `noisy` is what its last step was given, where that step is remembered.
+    """
 
     chunk: Chunk
     latents: Tensor
     trace: ChunkTrace
     rows: tuple[str, ...]
+    noisy: Tensor | None = None
 
 
 class Keeper(Protocol):

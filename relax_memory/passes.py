@@ -32,11 +32,17 @@ class Chunk:
 class Pass:
     """One pass of a chunk through the model.
 
-    Denoising passes count their `step` from 0; the clean pass, at `sigma` 0 over the finished
-    chunk, is the one that is remembered and comes as the step after the last.
+    Denoising passes count their `step` from 0. Of each chunk one pass is `remembered`: the clean
+    pass, at `sigma` 0 over the finished chunk, which comes as the step after the last, or, where
+    there is none, the last step.
     """
 
     chunk: Chunk
     step: int
     sigma: float
-    clean: bool
+    remembered: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """Whether the chunk is finished, so that nothing is predicted."""
+        return self.sigma == 0

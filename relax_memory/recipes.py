@@ -75,7 +75,8 @@ class Recipe:
         steps = f"{later} step{'s' * (later > 1)}"
         if first != later:
             steps = f"{first} steps for the first chunk, then {later}"
-        return f"{frames}, {steps}" + (f"; {self.warning}" if self.warning else "")
+        special = ("no clean pass" if not self.clean_pass else "", self.warning)
+        return f"{frames}, {steps}" + "".join(f"; {part}" for part in special if part)
 
     def _levels(self, times: tuple[float, ...]) -> tuple[float, ...]:
         shift = self.shift or 1.0

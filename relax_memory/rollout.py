@@ -44,21 +44,26 @@ def rollout(
 
     A chunk is handed out before its clean pass, so that it is safe whatever happens next; and the
     clean pass sees what was kept, so that memory can be made again from kept latents bit for bit.
+    Without clean passes a chunk is remembered while it is denoised, and only one that is not made
+    here needs a pass for that: its last step once more.
 
     Args:
         denoise: `(pass, x, sigma)` to the predicted clean latents.
-        remember: the clean pass over kept latents.
+        remember: `(pass, kept latents)`, a pass that predicts nothing.
         on_step: called with `(pass, x, x0)` after each step.
         finished_frames: chunks before this frame are not made again, only remembered; neither are
             those that are given.
     """
     for chunk in chunks:
-        if chunk.given or chunk.first_frame < finished_frames:
+        is_there = chunk.given or chunk.first_frame < finished_frames
+        if is_there:
             kept = source.kept(chunk)
         else:
             kept = source.keep(_denoised(chunk, schedule, source, denoise, on_step))
         yield chunk, kept
-        remember(Pass(chunk=chunk, step=schedule.steps(chunk), sigma=0.0, clean=True), kept)
+        pass_ = schedule.remembered(chunk)
+        if is_there or pass_.clean:
+            remember(pass_, kept)
 
 
 def _denoised(
@@ -68,9 +73,12 @@ def _denoised(
     denoise: Denoise,
     on_step: OnStep,
 ) -> Tensor:
+    remembered = schedule.remembered(chunk)
     x = source.noise(chunk, 0)
     for step, ((sigma, level), (sigma_next, level_next)) in enumerate(schedule.levels(chunk)):
-        pass_ = Pass(chunk=chunk, step=step, sigma=level, clean=False)
+        pass_ = Pass(chunk=chunk, step=step, sigma=level)
+        if step == remembered.step:
+            pass_ = remembered
         x0 = denoise(pass_, x, sigma)
         on_step(pass_, x, x0)
         if level_next == 0:

@@ -14,6 +14,7 @@ from ..schedule import Schedule
 from .loading.recipe import recipe_of
 
 FRAMES, STEPS = 3, 4  # where nothing is known
+AS_MADE, ALWAYS, NEVER = CLEAN_PASS = ("as the checkpoint was made", "always", "never")
 
 
 class Followed(TypedDict):
@@ -23,6 +24,7 @@ class Followed(TypedDict):
     frames_per_chunk: int
     sigmas: Tensor | None
     sigmas_first: Tensor | None
+    clean_pass: bool
 
 
 def chunk_frames(model: ModelPatcher, frames_per_chunk: int) -> int:
@@ -38,10 +40,17 @@ def follow(
     frames_per_chunk: int,
     sigmas: Tensor | None,
     sigmas_first: Tensor | None,
+    clean_pass: str = AS_MADE,
 ) -> tuple[Followed, list[str]]:
-    """Settings of a request as it will be run, and what is to be said of them."""
+    """Settings of a request as it will be run, and what is to be said of them.
+
+    Raises:
+        ValueError: there is no such choice for the clean pass.
+    """
+    if clean_pass not in CLEAN_PASS:
+        raise ValueError(f"clean_pass is '{clean_pass}': use one of {', '.join(CLEAN_PASS)}.")
     recipe = recipe_of(model)
-    notes = _differences(recipe, frames_per_chunk, steps, sigmas) if recipe else []
+    notes = _differences(recipe, frames_per_chunk, steps, sigmas, clean_pass) if recipe else []
     if recipe is None and 0 in (steps, frames_per_chunk):
         notes.append(
             "How this checkpoint was made is not known: it is run with "
@@ -62,6 +71,9 @@ def follow(
         frames_per_chunk=chunk_frames(model, frames_per_chunk),
         sigmas=sigmas,
         sigmas_first=sigmas_first,
+        clean_pass=(not recipe or recipe.clean_pass)
+        if clean_pass == AS_MADE
+        else clean_pass == ALWAYS,
     )
     return followed, notes
 
@@ -72,17 +84,19 @@ def follow_sigmas(
     *,
     frames_per_chunk: int,
     sigmas_first: Tensor | None,
+    clean_pass: str,
 ) -> tuple[Schedule, list[str]]:
     """The schedule of a sampler that is given its levels, and what is to be said of it.
 
     With `frames_per_chunk` 0 the first chunk has the levels of the recipe, if those are others.
     """
-    _, notes = follow(
+    followed, notes = follow(
         model,
         steps=len(sigmas) - 1,
         frames_per_chunk=frames_per_chunk,
         sigmas=sigmas,
         sigmas_first=sigmas_first,
+        clean_pass=clean_pass,
     )
     recipe = recipe_of(model)
     first = None if sigmas_first is None else sigmas_first.to(sigmas)
@@ -94,7 +108,7 @@ def follow_sigmas(
                 f"{first[0]:.4g}; sigmas begin at {sigmas[0]:.4g} and are used for it too."
             )
             first = None
-    return Schedule(sigmas=sigmas, first=first), notes
+    return Schedule(sigmas=sigmas, first=first, clean_pass=followed["clean_pass"]), notes
 
 
 def _steps(steps: int, sigmas: Tensor | None) -> int:
@@ -102,7 +116,7 @@ def _steps(steps: int, sigmas: Tensor | None) -> int:
 
 
 def _differences(
-    recipe: Recipe, frames_per_chunk: int, steps: int, sigmas: Tensor | None
+    recipe: Recipe, frames_per_chunk: int, steps: int, sigmas: Tensor | None, clean_pass: str
 ) -> list[str]:
     """What was set against the recipe, in one line."""
     set_so = []
@@ -113,4 +127,7 @@ def _differences(
     help_ = ": 0 takes what it wants" if set_so else ""
     if sigmas is not None and len(sigmas) - 1 != len(recipe.times):
         set_so.append(f"sigmas of {len(sigmas) - 1} steps instead of {len(recipe.times)}")
+    made_with = ALWAYS if recipe.clean_pass else NEVER
+    if clean_pass not in (AS_MADE, made_with):
+        set_so.append(f"clean_pass {clean_pass} instead of {made_with}")
     return [f"{recipe.family} was not made for {' and '.join(set_so)}{help_}."] if set_so else []

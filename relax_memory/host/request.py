@@ -29,7 +29,8 @@ class Request:
 
     `words` are the first of the prompt, for lists. `prefix` are clean latents
     `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
-    from `steps`, and `sigmas_first` that of a chunk with nothing before it.
+    from `steps`, and `sigmas_first` that of a chunk with nothing before it. Without a `clean_pass`
+    the last step of a chunk is remembered.
 
     Raises:
         ValueError: an input that cannot be sampled, by name, with its value and what is needed.
@@ -49,6 +50,7 @@ class Request:
     prefix: Tensor | None = None
     sigmas: Tensor | None = None
     sigmas_first: Tensor | None = None
+    clean_pass: bool = True
     fps: float = WAN.fps
     autosave: bool = False
     words: str = ""
@@ -108,7 +110,8 @@ class Request:
         if sigmas is None:
             sampling = self.model.get_model_object("model_sampling")
             sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", self.steps)
-        return Schedule(sigmas=sigmas, first=None if self.prefix_frames else self.sigmas_first)
+        first = None if self.prefix_frames else self.sigmas_first
+        return Schedule(sigmas=sigmas, first=first, clean_pass=self.clean_pass)
 
     def _check_sigmas(self) -> None:
         first = first_level(self.model.get_model_object("model_sampling"))
@@ -159,7 +162,9 @@ def make_request(
     samples, notes = (None, []) if prefix is None else prefix_of(prefix)
     asked = {name: settings.pop(name, None) for name in ("sigmas", "sigmas_first")}
     asked |= {
-        name: settings.pop(name) for name in ("steps", "frames_per_chunk") if name in settings
+        name: settings.pop(name)
+        for name in ("steps", "frames_per_chunk", "clean_pass")
+        if name in settings
     }
     followed, said = follow(model, **{"steps": STEPS, "frames_per_chunk": FRAMES} | asked)
     notes = [*notes, *said]
@@ -178,6 +183,11 @@ def make_request(
                 f"{settings['width']}x{settings['height']}: set the same size in both nodes."
             )
         samples = frames
+    if samples is not None and not followed["clean_pass"]:
+        notes.append(
+            "The prefix is remembered by a clean pass all the same, because the steps that made it "
+            "are not known."
+        )
     say(notes)
     return Request(
         model=model,

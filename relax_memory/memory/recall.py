@@ -1,9 +1,9 @@
 """What one conditioning remembers, and what the running chunk reads of it.
 
 Ties plan, scoring, positions and bank together for one stream of rows (one conditioning, all its
-samples). The memory of the next chunk is chosen after layer 0 of a clean pass and put, rotated,
-where attention will read it, layer by layer in the same pass; so a chunk finds its memory ready in
-one contiguous buffer per layer, and what is already in place stays (rotated sinks, for example).
+samples). The memory of the next chunk is chosen after layer 0 of a pass that is remembered and put,
+rotated, where attention will read it, layer by layer in the same pass; so a chunk finds its memory
+ready in one contiguous buffer per layer, and what is already in place stays (rotated sinks, say).
 """
 
 from collections.abc import Callable
@@ -97,7 +97,7 @@ class Memory:
             self._certain, self._history = bank("model", certain_frames), bank(dtype, other_frames)
             self._banks = (self._certain, self._history)
         self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
-        self.selection = _without_choice(plan.chunk(0), rows)
+        self.selection = self._before = _without_choice(plan.chunk(0), rows)
         self._means: dict[int, Tensor] = {}
         self._where: dict[FrameRows, Place] = {}
         self._demoted: list[int] = []
@@ -109,6 +109,10 @@ class Memory:
     def bytes(self) -> int:
         """Bytes of keys and values held, stored and ready to read."""
         return sum(bank.bytes for bank in self._banks) + self.buffer.bytes
+
+    def selection_of(self, chunk: Chunk) -> Selection:
+        """What is read in `chunk`, the one that is remembered next or was last."""
+        return self.selection if self.selection.chunk.index == chunk.index else self._before
 
     def read(self, pass_: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of what the pass reads and of the chunk itself, until `commit`.
@@ -130,7 +134,7 @@ class Memory:
         return self.buffer.append(layer, chunk.length_frames, keys, values, past)
 
     def commit(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Remember a clean chunk in one layer and prepare what the next chunk reads there.
+        """Remember a chunk in one layer and prepare what the next chunk reads there.
 
         Call it layer by layer, after that layer's attention.
 
@@ -181,6 +185,7 @@ class Memory:
         following = self._plan.chunk(chunk.index + 1)
         means = frame_means(keys, chunk.length_frames)
         self._means.update(zip(chunk.frames, means.unbind(1), strict=True))
+        self._before = self.selection
         self.selection = self._choose(following, rows=keys.shape[0])
         self._moves = self._arrange()
         kept = [f for f in self._means if self._plan.is_read_after(f, following.index)]

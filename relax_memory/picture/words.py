@@ -23,16 +23,17 @@ class TierCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Passes:
-    """How often a chunk goes through the model: its steps, and once more to be remembered."""
+    """How often a chunk goes through the model: its steps, and a clean pass to be remembered."""
 
     first_steps: int
     steps: int
+    clean_pass: bool = True
 
     def of(self, plan: Plan) -> str:
         """In words; the last chunk of a video is not remembered."""
         assert plan.chunk_count is not None, "a plan without an end has no report"
-        first, later = self.first_steps + 1, self.steps + 1
-        total = first + later * (plan.chunk_count - 1) - 1
+        first, later = self.first_steps + self.clean_pass, self.steps + self.clean_pass
+        total = first + later * (plan.chunk_count - 1) - self.clean_pass
         each = f"A chunk takes {later} passes through the model"
         return f"{each}{f', the first one {first}' * (first != later)}: {total} in all."
 

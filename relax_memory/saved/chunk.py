@@ -47,7 +47,8 @@ def chunk_keys(base: str, parts: Iterable[str]) -> list[str]:
 class SavedChunk:
     """Kept latents `[B, C, length_frames, H, W]` of a chunk and what its rows read.
 
-    `follows` is the key of the chunk before, "" for the first.
+    `follows` is the key of the chunk before, "" for the first. `noisy` is what the last step was
+    given, where that step is remembered.
     """
 
     key: str
@@ -55,6 +56,7 @@ class SavedChunk:
     latents: Tensor
     trace: ChunkTrace
     rows: tuple[str, ...]
+    noisy: Tensor | None = None
 
     def write(self, folder: Path) -> None:
         """Put the chunk into `folder`, whole or not at all. Raises OSError."""
@@ -66,6 +68,8 @@ class SavedChunk:
             "rows": self.rows,
         }
         tensors = {"latents": self.latents.cpu().contiguous()}
+        if self.noisy is not None:
+            tensors["noisy"] = self.noisy.cpu().contiguous()
         data = safetensors.torch.save(tensors, {"relax_forcing": json.dumps(record)})
         write_whole(folder / f"{self.trace.index:06d}-{checksum(data)}.safetensors", data)
 
@@ -92,17 +96,20 @@ class SavedChunk:
         record = _record(data[8 : 8 + int.from_bytes(data[:8], "little")])
         told: dict[str, Any] = {name: _tuples(value) for name, value in record["trace"].items()}
         trace = ChunkTrace(**told)
-        latents = safetensors.torch.load(data)["latents"]
-        if latents.ndim != 5 or latents.shape[2] != len(trace.frames):
-            raise ValueError(f"{len(trace.frames)} frames have shape {list(latents.shape)}")
-        if not torch.isfinite(latents).all():
-            raise ValueError("its latents are NaN or infinite")
+        tensors = safetensors.torch.load(data)
+        latents, noisy = tensors["latents"], tensors.get("noisy")
+        for tensor in (latents, latents if noisy is None else noisy):
+            if tensor.ndim != 5 or tensor.shape[2] != len(trace.frames):
+                raise ValueError(f"{len(trace.frames)} frames have shape {list(tensor.shape)}")
+            if not torch.isfinite(tensor).all():
+                raise ValueError("its latents are NaN or infinite")
         return cls(
             key=record["key"],
             follows=record["follows"],
             latents=latents,
             trace=trace,
             rows=tuple(record["rows"]),
+            noisy=noisy,
         )
 
 

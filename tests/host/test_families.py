@@ -116,7 +116,10 @@ def test_kept_keys_of_the_last_step_are_known(model_folder):
     name = "Causal_rCM_Wan2.1_T2V_1.3B_480p_v1_c3-3_step4_noisy_ctx.pt"
     model = load(saved(model_folder, rcm(), name))
     assert not recipe_of(model).clean_pass
-    assert "a clean pass is made here" in words(model)
+    assert "3 frames a chunk, 4 steps; no clean pass." in words(model)
+    chosen = load(saved(model_folder, rcm(), name), family="rCM chunk-wise")
+    assert recipe_of(chosen) == recipe_of(model)
+    assert recipe_of(model).passes == (4, 4)
 
 
 def test_the_recipe_stays_with_the_model(model_folder):

@@ -21,6 +21,7 @@ SAMPLING = {
     "prefix?": None,
     "sigmas?": None,
 }
+LAST = {"sigmas_first?": None, "clean_pass?": "as the checkpoint was made"}
 VIDEO = {"fps": 16.0, "filename_prefix": "video/RelaxForcing"}
 CHOICE = object()  # the files that are there
 
@@ -56,13 +57,13 @@ CONTRACT = {
         {"model": None, "sink_frames": 0, "window_frames": 18, "rope": "hybrid"},
         ["MODEL"],
     ),
-    "RelaxForcingSampler": (SAMPLING | {"sigmas_first?": None}, ["LATENT", "RELAX_TRACE"]),
+    "RelaxForcingSampler": (SAMPLING | LAST, ["LATENT", "RELAX_TRACE"]),
     "RelaxForcingSamplerSelect": (
-        {"frames_per_chunk": 0, "sigmas_first?": None},
+        {"frames_per_chunk": 0} | LAST,
         ["SAMPLER"],
     ),
     "RelaxForcingStream": (
-        SAMPLING | {"vae": None} | VIDEO | {"sigmas_first?": None},
+        SAMPLING | {"vae": None} | VIDEO | LAST,
         ["VIDEO", "LATENT", "RELAX_TRACE"],
     ),
     "RelaxForcingDecode": ({"samples": None, "vae": None} | VIDEO, ["VIDEO"]),
@@ -80,6 +81,7 @@ CONTRACT = {
             "frames_per_chunk": 0,
             "batch_size": 1,
             "steps?": 0,
+            "clean_pass?": LAST["clean_pass?"],
         },
         ["STRING", "IMAGE"],
     ),

@@ -53,11 +53,22 @@ CASES = {
     "trimmed": lambda: {"length": 125},
 }
 
+NEVER = {"clean_pass": "never"}
+NO_CLEAN_PASS = {  # what they remember does not follow from their latents
+    "no clean pass": lambda: NEVER,
+    "no clean pass, batch of 2, guided": lambda: GUIDED | NEVER,
+    "no clean pass, frame by frame": lambda: NEVER | {"frames_per_chunk": 1, "length": 93},
+    "no clean pass, from 8 frames": lambda: NEVER | {"prefix": prefix(8)},
+    "no clean pass, fp8": lambda: NEVER | {"model": tiny.remembering(reservoir_dtype="fp8")},
+    "no clean pass, 1 step": lambda: NEVER | {"steps": 1},
+}
+INTERRUPTED = CASES | NO_CLEAN_PASS
+
 
 @functools.cache
 def whole(name):
     """The undisturbed video of a case and its trace."""
-    return sample(autosave=False, **CASES[name]())
+    return sample(autosave=False, **INTERRUPTED[name]())
 
 
 @pytest.fixture
@@ -128,17 +139,17 @@ def test_a_prefix_of_its_own_latents_goes_on_as_the_whole(output, name):
         assert torch.equal(sample(autosave=False, **settings)[0], latents), frames
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", INTERRUPTED)
 def test_an_interrupted_run_goes_on_as_the_whole(output, name):
     latents, trace = whole(name)
     given = sum(chunk.given for chunk in trace.chunks)
     for chunks in (1, given + 1, len(trace.chunks) - 1):
         before = saved()
         with accident(chunks, interrupt), pytest.raises(InterruptProcessingException):
-            sample(**CASES[name]())
+            sample(**INTERRUPTED[name]())
         assert len(saved()) == chunks
         assert before.items() <= saved().items()  # nothing finished was made again
-    again, again_trace = sample(**CASES[name]())
+    again, again_trace = sample(**INTERRUPTED[name]())
     assert torch.equal(again, latents)
     assert untimed(again_trace) == untimed(trace)
 
@@ -178,6 +189,30 @@ def test_a_longer_video_begins_with_the_saved_one(output):
     assert torch.equal(again, latents)
     assert before.items() <= saved().items()
     assert len(saved()) == crash_run.CHUNKS
+
+
+@pytest.mark.parametrize("name", NO_CLEAN_PASS)
+def test_without_clean_passes_a_longer_video_begins_with_the_saved_one_too(output, name):
+    """Also the last chunk of the shorter one, which nothing has read, keeps what it was given."""
+    latents, _ = whole(name)
+    settings = INTERRUPTED[name]()
+    sample(**settings | {"length": 93 if "frame by frame" not in name else 45})
+    before = saved()
+    assert torch.equal(sample(**settings)[0], latents)
+    assert before.items() <= saved().items()
+    given, made = SavedChunk.read(min(map(Path, saved()))), SavedChunk.read(max(map(Path, saved())))
+    assert (given.noisy is None) == ("prefix" in settings)
+    assert made.noisy.shape == made.latents.shape
+
+
+def test_without_clean_passes_each_chunk_takes_one_pass_less(output):
+    with calls_of_the_network() as calls:
+        noisy, _ = sample(**NEVER)
+    assert len(calls) == 4 * crash_run.CHUNKS
+    latents, _ = whole("plain")
+    assert torch.equal(noisy[:, :, :3], latents[:, :, :3])
+    assert (noisy[:, :, 3:] - latents[:, :, 3:]).abs().max() > 0.01
+    assert not torch.equal(sample()[0], noisy)  # and neither takes the other's chunks
 
 
 def test_finished_chunks_are_handed_out_in_order_once_they_are_safe(output):
@@ -244,6 +279,7 @@ CHANGES = {
     "frames_per_chunk": lambda: {"frames_per_chunk": 2},
     "batch_size": lambda: {"batch_size": 2},
     "prefix": lambda: {"prefix": prefix(3)},
+    "clean_pass": lambda: NEVER,
     "steps, shift or sigmas": lambda: {"steps": 3},
     "model": lambda: {"model": other_model()},
     "memory": lambda: {"model": tiny.remembering(sink_frames=1)},

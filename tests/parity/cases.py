@@ -28,6 +28,9 @@ class Case:
     given: int = 0
     tokens: tuple[int, int] = (8, 8)
     seed: int = 11
+    sigmas: tuple[float, ...] = SIGMAS
+    sigmas_first: tuple[float, ...] | None = None
+    clean_pass: bool = True
 
     @property
     def prompts(self) -> dict[str, list]:
@@ -63,7 +66,9 @@ def expected(case: Case):
             case.memory,
             list(texts.values()),
             cfg=case.cfg,
-            sigmas=list(SIGMAS),
+            sigmas=list(case.sigmas),
+            sigmas_first=case.sigmas_first and list(case.sigmas_first),
+            clean_pass=case.clean_pass,
             shape=(case.frames, HEIGHT // 8, WIDTH // 8),
             n=case.n,
             seed=case.seed,
@@ -103,7 +108,10 @@ def with_memory(model: ModelPatcher, memory: Relaxed | Window, device="auto") ->
 
 def sample(case: Case, model: ModelPatcher, **inputs):
     """The pack's sampler on a model that has its memory: latents and trace."""
-    inputs = {"sigmas": torch.tensor(SIGMAS), **inputs}
+    inputs = {"sigmas": torch.tensor(case.sigmas), **inputs}
+    inputs["clean_pass"] = "always" if case.clean_pass else "never"
+    if case.sigmas_first:
+        inputs["sigmas_first"] = torch.tensor(case.sigmas_first)
     if case.given:
         inputs["prefix"] = {"samples": case.prefix}
     latent, trace = tiny.node(

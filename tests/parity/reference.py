@@ -165,15 +165,19 @@ def chunks_of(given: int, total: int, n: int) -> list[list[int]]:
     return chunks
 
 
-def denoise(predict, draw, sigmas: list[float], cfg: float) -> torch.Tensor:
-    """A chunk from noise: predict x0, noise it again to the next sigma, and so on to sigma 0."""
+def denoise(predict, draw, sigmas: list[float], cfg: float):
+    """A chunk from noise: predict x0, noise it again to the next sigma, and so on to sigma 0.
+
+    Also what the last of these passes gave for every text, frames included.
+    """
     x = draw(0)
     for step, (sigma, following) in enumerate(itertools.pairwise(sigmas), start=1):
-        flows = [flow for flow, _ in predict(x, sigma)]
+        predicted = predict(x, sigma)
+        flows = [flow for flow, _ in predicted]
         flow = flows[0] if len(flows) == 1 else flows[1] + cfg * (flows[0] - flows[1])
         x0 = x - sigma * flow
         x = x0 if following == 0 else (1 - following) * x0 + following * draw(step)
-    return x
+    return x, predicted
 
 
 def predict_each(model: Transformer, texts, chunk: list[int], placed, x: torch.Tensor, sigma):
@@ -191,6 +195,8 @@ def rollout(
     *,
     cfg: float,
     sigmas: list[float],
+    sigmas_first: list[float] | None = None,
+    clean_pass: bool = True,
     shape: tuple[int, int, int],
     n: int,
     seed: int,
@@ -201,6 +207,8 @@ def rollout(
 
     `texts` holds the positive and, for a `cfg` other than 1, the negative prompt; `shape` is
     (latent frames, latent height, latent width); `prefix` is `[16, P, height, width]`.
+    `sigmas_first` are those of a chunk that has nothing before it. Without a clean pass the frames
+    of a chunk's last denoising pass are remembered, but those of given chunks by a clean pass.
     """
     total, height, width = shape
     given = 0 if prefix is None else prefix.shape[1]
@@ -215,10 +223,14 @@ def rollout(
         predict = functools.partial(predict_each, model, texts, chunk, placed)
         if chunk[0] < given:
             x = to_model(prefix[:, chunk])
+            passed = predict(x, 0.0)
         else:
             draw = functools.partial(noise, seed, sample, chunk[0], shape=size)
-            x = denoise(predict, draw, sigmas, cfg)
-        for memory, (_, frames) in zip(memories, predict(x, 0.0), strict=True):
+            levels = sigmas_first if chunk[0] == 0 and sigmas_first else sigmas
+            x, passed = denoise(predict, draw, levels, cfg)
+            if clean_pass:
+                passed = predict(x, 0.0)
+        for memory, (_, frames) in zip(memories, passed, strict=True):
             memory.commit(chunk, frames)
         chunks.append(x)
     return from_model(torch.cat(chunks, dim=1)[:, :total]), choices

@@ -50,9 +50,12 @@ def native(n: int, frames: int, batch: int = 1) -> torch.Tensor:
     return advanced(tiny.model("causal"), sampler, Case().prompts, frames, batch=batch)
 
 
-def ours(memory, n: int, frames: int, *, kind="causal", prompts=None, **options) -> torch.Tensor:
+def ours(
+    memory, n: int, frames: int, *, kind="causal", prompts=None, clean_pass="always", **options
+) -> torch.Tensor:
     """What our SAMPLER makes of the same model after a memory node."""
-    (sampler,) = tiny.node("RelaxForcingSamplerSelect", frames_per_chunk=n)
+    select = {"frames_per_chunk": n, "clean_pass": clean_pass}
+    (sampler,) = tiny.node("RelaxForcingSamplerSelect", **select)
     model = cases.with_memory(tiny.model(kind), memory)
     return advanced(model, sampler, prompts or Case().prompts, frames, **options)
 
@@ -79,8 +82,15 @@ def test_bounded_memory_leaves_the_hosts_sampler_after_the_dense_start():
 
 @pytest.mark.parametrize("kind", ["wan", "causal"])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_our_sampler_equals_the_reference_with_the_hosts_noise(kind, cfg, monkeypatch):
-    case = Case(memory=Relaxed(reservoir=15), frames=27, batch=2, cfg=cfg)
+@pytest.mark.parametrize("clean_pass", ["always", "never"])
+def test_our_sampler_equals_the_reference_with_the_hosts_noise(kind, cfg, clean_pass, monkeypatch):
+    case = Case(
+        memory=Relaxed(reservoir=15),
+        frames=27,
+        batch=2,
+        cfg=cfg,
+        clean_pass=clean_pass == "always",
+    )
     start = comfy.sample.prepare_noise(empty(case.frames, case.batch)["samples"], case.seed)
 
     def host_noise(seed, sample, first_frame, draw, shape):
@@ -93,6 +103,7 @@ def test_our_sampler_equals_the_reference_with_the_hosts_noise(kind, cfg, monkey
     monkeypatch.setattr(reference, "noise", host_noise)
     expected, _ = cases.expected.__wrapped__(case)
     options = {"prompts": case.prompts, "cfg": cfg, "batch": case.batch, "seed": case.seed}
+    options["clean_pass"] = clean_pass
     assert error(ours(case.memory, 3, case.frames, kind=kind, **options), expected) < TOLERANCE
 
 

@@ -9,9 +9,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from hypothesis import given, settings, strategies
 from parity import cases, reference
-from parity.cases import TOLERANCE, Case, error, expected
+from parity.cases import SIGMAS, TOLERANCE, Case, error, expected
 from parity.reference import Relaxed, Window
 
+TWO_STEPS = {"sigmas": (1.0, 0.8333333, 0.0), "sigmas_first": SIGMAS}
 CASES = {
     "growing reservoir": Case(frames=45),
     "evicting reservoir": Case(memory=Relaxed(reservoir=15), frames=45),
@@ -55,6 +56,28 @@ CASES = {
     "from 4 frames, batch of 2, cfg": Case(given=4, batch=2, cfg=3.0, frames=16),
     "from 4 frames, absolute": Case(memory=Relaxed(rope="absolute"), given=4),
     "from 4 frames, window": Case(memory=Window(sink=1, window=3), given=4),
+    "first schedule": Case(**TWO_STEPS, memory=Relaxed(reservoir=15), frames=30),
+    "first schedule, frame by frame, cfg, batch of 2": Case(
+        **TWO_STEPS, memory=Relaxed(reservoir=12), frames=14, n=1, cfg=3.0, batch=2
+    ),
+    "first schedule, from 4 frames": Case(**TWO_STEPS, memory=Relaxed(reservoir=15), given=4),
+    "1 step": Case(sigmas=(1.0, 0.0), sigmas_first=SIGMAS, n=1, frames=14),
+    "no clean pass": Case(clean_pass=False, memory=Relaxed(reservoir=15), frames=36),
+    "no clean pass, cfg": Case(clean_pass=False, cfg=3.0),
+    "no clean pass, batch of 2, cfg": Case(
+        clean_pass=False, memory=Relaxed(reservoir=15), cfg=3.0, batch=2, frames=27
+    ),
+    "no clean pass, frame by frame": Case(
+        clean_pass=False, memory=Relaxed(reservoir=12), n=1, frames=16
+    ),
+    "no clean pass, frame by frame, cfg, batch of 2": Case(
+        clean_pass=False, memory=Relaxed(reservoir=12), n=1, frames=14, cfg=3.0, batch=2
+    ),
+    "no clean pass, first schedule": Case(**TWO_STEPS, clean_pass=False, n=1, frames=14),
+    "no clean pass, 1 step": Case(sigmas=(1.0, 0.0), clean_pass=False, frames=18),
+    "no clean pass, from 4 frames": Case(clean_pass=False, given=4, cfg=3.0, frames=19),
+    "no clean pass, absolute": Case(clean_pass=False, memory=Relaxed(rope="absolute")),
+    "no clean pass, window": Case(clean_pass=False, memory=Window(sink=1, window=4)),
 }
 
 
@@ -104,6 +127,7 @@ def drawn_cases(draw):
         rope=draw(strategies.sampled_from(["hybrid", "absolute"])),
     )
     given = count(0, 15)
+    levels = [(1.0, 0.0), (1.0, 0.8333333, 0.0), SIGMAS]
     return Case(
         memory=memory,
         frames=given + n * count(1, 8) - count(0, n - 1),
@@ -112,6 +136,9 @@ def drawn_cases(draw):
         cfg=draw(strategies.sampled_from([1.0, 3.0])),
         given=given,
         seed=count(0, 2**40),
+        sigmas=draw(strategies.sampled_from(levels)),
+        sigmas_first=draw(strategies.sampled_from([None, *levels])),
+        clean_pass=draw(strategies.booleans()),
     )
 
 
@@ -242,6 +269,13 @@ WRONG = changed(
 def test_a_reference_with_another_setting_is_far_off(wrong):
     right, _ = cases.got(Case(memory=Relaxed(reservoir=15)))
     assert error(right, expected(wrong)[0]) > 20 * TOLERANCE
+
+
+def test_a_reference_with_other_passes_is_far_off():
+    right, _ = cases.got(CASES["no clean pass, first schedule"])
+    for change in ({"clean_pass": True}, {"sigmas_first": None}, {"sigmas": SIGMAS}):
+        wrong = dataclasses.replace(CASES["no clean pass, first schedule"], **change)
+        assert error(right, expected(wrong)[0]) > 20 * TOLERANCE
 
 
 @pytest.mark.parametrize("argument", range(4))

@@ -73,9 +73,9 @@ class KeySource:
 
 def denoising(chunk):
     """A noisy pass of a chunk."""
-    return Pass(chunk=chunk, step=0, sigma=1.0, clean=False)
+    return Pass(chunk=chunk, step=0, sigma=1.0)
 
 
 def cleaning(chunk):
     """The clean pass of a chunk."""
-    return Pass(chunk=chunk, step=4, sigma=0.0, clean=True)
+    return Pass(chunk=chunk, step=4, sigma=0.0, remembered=True)

@@ -53,22 +53,23 @@ class Pair:
         for chunk in itertools.islice(self.plan, chunks):
             history = tuple(naive.history(chunk.roles) for naive in self._naive)
             assert self.memory.selection.history == history
-            self._pass(chunk, history, clean=False)
+            self._pass(chunk, history, remembered=False)
             yield chunk
             if self.plan.has_chunk(chunk.index + 1):
-                self._pass(chunk, history, clean=True)
+                self._pass(chunk, history, remembered=True)
+                assert self.memory.selection_of(chunk).history == history
 
-    def _pass(self, chunk, history, *, clean):
-        pass_ = cleaning(chunk) if clean else denoising(chunk)
+    def _pass(self, chunk, history, *, remembered):
+        pass_ = cleaning(chunk) if remembered else denoising(chunk)
         for layer in range(LAYERS):
             keys, values = self._fresh(chunk)
             read = zip(*self.memory.read(pass_, layer, keys, values), strict=True)
             for row, (naive, got) in enumerate(zip(self._naive, read, strict=True)):
                 expected = naive.read(pass_, layer, history[row], keys[row], values[row])
                 assert all(map(torch.equal, got, expected))
-                if clean:
+                if remembered:
                     naive.commit(chunk, layer, keys[row], values[row])
-            if clean:
+            if remembered:
                 self.memory.commit(chunk, layer, keys, values)
                 keys.zero_()  # whatever is remembered is a copy
                 values.zero_()

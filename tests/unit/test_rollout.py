@@ -17,6 +17,7 @@ class Recorder:
     """A source, a denoiser and a memory that note every call in order."""
 
     calls: list = field(default_factory=list)
+    remembered: list = field(default_factory=list)
 
     def noise(self, chunk, draw):
         self.calls.append(("noise", chunk.index, draw))
@@ -32,11 +33,14 @@ class Recorder:
 
     def denoise(self, pass_, x, sigma):
         assert (pass_.sigma, pass_.clean) == (float(sigma), False)
+        if pass_.remembered:
+            self.calls.append(("remember", pass_.chunk.index, float(x.flatten()[0])))
         self.calls.append(("denoise", pass_.chunk.index, float(sigma), float(x.flatten()[0])))
         return x / 2
 
     def remember(self, pass_, kept):
-        assert (pass_.sigma, pass_.clean) == (0.0, True)
+        assert pass_.remembered
+        self.remembered.append((pass_.chunk.index, pass_.step, pass_.sigma))
         self.calls.append(("remember", pass_.chunk.index, float(kept.flatten()[0])))
 
     def on_step(self, pass_, x, x0):
@@ -44,10 +48,10 @@ class Recorder:
             ("step", pass_.chunk.index, pass_.step, float(x.flatten()[0]), float(x0.flatten()[0]))
         )
 
-    def run(self, plan, sigmas=SIGMAS, first=None, **given):
+    def run(self, plan, sigmas=SIGMAS, first=None, clean_pass=True, **given):
         return rollout(
             plan,
-            schedule=Schedule(sigmas=sigmas, first=first),
+            schedule=Schedule(sigmas=sigmas, first=first, clean_pass=clean_pass),
             source=self,
             denoise=self.denoise,
             remember=self.remember,
@@ -151,3 +155,36 @@ def test_after_a_prefix_no_chunk_is_the_first():
     first = torch.tensor([1.0, 0.5, 0.0])
     list(recorder.run(make_plan(4, prefix_frames=1), SIGMAS, first))
     assert len([call for call in recorder.calls if call[0] == "denoise"]) == 3
+
+
+def test_without_clean_passes_the_last_step_is_remembered():
+    recorder = Recorder()
+    for chunk, _ in recorder.run(make_plan(6), clean_pass=False):
+        recorder.calls.append(("out", chunk.index))
+    of_first = [call[:2] for call in recorder.calls if call[1] == 0 and call[0] != "noise"]
+    steps = [("denoise", 0), ("step", 0)]
+    assert of_first == [*steps, *steps, ("remember", 0), *steps, ("out", 0)]
+    assert ("remember", 0, 0.78125) in recorder.calls  # what its last step was given
+    assert recorder.remembered == []
+
+
+def test_without_clean_passes_what_is_there_takes_its_last_step_once_more():
+    recorder = Recorder()
+    chunks = recorder.run(make_plan(12, prefix_frames=4), clean_pass=False, finished_frames=7)
+    assert [chunk.given for chunk, _ in chunks] == [True, True, False, False, False]
+    clean, noisy = 3, 2
+    assert recorder.remembered == [(0, clean, 0.0), (1, clean, 0.0), (2, noisy, 0.25)]
+
+
+def test_a_single_step_is_the_one_that_is_remembered():
+    recorder = Recorder()
+    first = torch.tensor([1.0, 0.5, 0.0])
+    list(recorder.run(make_plan(6), torch.tensor([1.0, 0.0]), first, clean_pass=False))
+    kinds = [call[:2] for call in recorder.calls if call[0] in ("remember", "denoise")]
+    assert kinds == [
+        ("denoise", 0),
+        ("remember", 0),
+        ("denoise", 0),
+        ("remember", 1),
+        ("denoise", 1),
+    ]

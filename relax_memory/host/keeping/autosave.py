@@ -75,7 +75,12 @@ class Autosave:
             return
         follows, key = self._keys[trace.index : trace.index + 2]
         chunk = SavedChunk(
-            key=key, follows=follows, latents=finished.latents, trace=trace, rows=finished.rows
+            key=key,
+            follows=follows,
+            latents=finished.latents,
+            trace=trace,
+            rows=finished.rows,
+            noisy=finished.noisy,
         )
         try:
             chunk.write(self._rollout.folder)

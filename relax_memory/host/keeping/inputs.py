@@ -19,6 +19,7 @@ from ...saved.inputs import read_inputs
 from ...saved.rollout import Description, SavedRollout
 from ..request import Request
 from .fingerprint import fingerprint
+from .made_from import changes
 
 COMPUTED = ("positive", "negative", "prefix")
 TOLERANCE = 0.04
@@ -52,7 +53,7 @@ def with_saved_inputs(
     for rollout, description in rollouts:
         if description is not None:
             then = description.made_from
-            changed = tuple(name for name in made_from if then.get(name) != made_from[name])
+            changed = tuple(changes(made_from, then))
             if not changed:
                 return request, made_from, None
             if set(changed) <= set(COMPUTED):

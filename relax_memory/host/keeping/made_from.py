@@ -16,7 +16,10 @@ MADE_OTHERWISE = ("model", "LoRAs and model patches", "memory", "ComfyUI's atten
 
 
 def made_from(request: Request, model: ModelPatcher, schedule: Schedule) -> dict[str, str]:
-    """Fingerprints of all that decides what a chunk looks like; the length does not."""
+    """Fingerprints of all that decides what a chunk looks like; the length does not.
+
+    What is a usual one has none where version 0.1 knew no other.
+    """
     skipped = skips_negative(request.cfg, model.model_options)
     levels = schedule.sigmas if schedule.first is None else (schedule.sigmas, schedule.first)
     values = {
@@ -32,8 +35,15 @@ def made_from(request: Request, model: ModelPatcher, schedule: Schedule) -> dict
         "steps, shift or sigmas": levels,
         "precision of latents": comfy.model_management.intermediate_dtype(),
     }
+    if not schedule.clean_pass:
+        values["clean_pass"] = False
     made = model_fingerprints(model) | {"ComfyUI's attention and precision": host_fingerprint()}
     return made | {name: fingerprint(value) for name, value in values.items()}
+
+
+def changes(made: dict[str, str], then: dict[str, str]) -> list[str]:
+    """What differs between two of them, by name."""
+    return [name for name in made | then if made.get(name) != then.get(name)]
 
 
 def keys_of(made_from: dict[str, str], plan: Plan) -> list[str]:

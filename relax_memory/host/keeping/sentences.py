@@ -9,7 +9,7 @@ from torch import Tensor
 from ...saved.rollout import Description, SavedRollout
 from ..film.output import name_in_output
 from .inputs import Reuse
-from .made_from import HOW, MADE_OTHERWISE
+from .made_from import HOW, MADE_OTHERWISE, changes
 
 Saved = Sequence[tuple[SavedRollout, Description | None]]
 ONE_THING = ({"negative", "cfg"}, {"width", "height"})
@@ -63,7 +63,7 @@ def beginning(made_from: dict[str, str], prefix: Tensor | None, saved: Saved) ->
         if description is None:
             continue
         then = description.made_from
-        changed = [name for name, made in made_from.items() if then.get(name) != made]
+        changed = changes(made_from, then)
         if description.versions.get("autosave") != HOW:
             if set(changed) <= set(MADE_OTHERWISE):
                 return (

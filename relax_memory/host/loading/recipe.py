@@ -36,14 +36,7 @@ def find(file: str, held: Collection[str], *, linear_patches: bool) -> Found:
     name = file.replace("\\", "/").lower()
     for recipe in RECIPES:
         if re.search(recipe.files, name):
-            if recipe.family.startswith("rCM") and "noisy_ctx" in name:
-                recipe = replace(
-                    recipe,
-                    clean_pass=False,
-                    warning="its memory is that of the last denoising step, but a clean pass is "
-                    "made here",
-                )
-            return Found(recipe=recipe, because="the name of the file says so")
+            return Found(recipe=_variant(recipe, name), because="the name of the file says so")
     if linear_patches:
         return Found(
             recipe=recipe_named("rCM chunk-wise"),
@@ -65,6 +58,12 @@ def find(file: str, held: Collection[str], *, linear_patches: bool) -> Found:
     return Found(recipe=None, because="neither its name nor what it holds says")
 
 
+def _variant(recipe: Recipe, name: str) -> Recipe:
+    """The recipe of a file by this name, where families have files of two kinds."""
+    noisy = recipe.family.startswith("rCM") and "noisy_ctx" in name
+    return replace(recipe, clean_pass=False) if noisy else recipe
+
+
 def recipe_of(model: ModelPatcher) -> Recipe | None:
     """How the checkpoint of this model was made to be run, if that is known."""
     return _found(model).recipe
@@ -78,7 +77,8 @@ def chosen(family: str, file: str, parts: list[str], *, linear_patches: bool) ->
     """What family a file is: the chosen one, or what `find` says of it."""
     if family == AUTO:
         return find(file, parts, linear_patches=linear_patches)
-    return Found(recipe=recipe_named(family), because="you chose it")
+    recipe = recipe_named(family)
+    return Found(recipe=recipe and _variant(recipe, file.lower()), because="you chose it")
 
 
 def words(model: ModelPatcher) -> str:

@@ -209,7 +209,7 @@ class MemoryAttention:
                     transformer_options=options,
                 )
             )
-            if session.pass_.clean:
+            if session.pass_.remembered:
                 memory.commit(session.pass_.chunk, self._layer, raw_key[rows], value[rows])
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 

@@ -8,7 +8,7 @@ from ...picture.timeline import draw_plan
 from ...picture.words import Passes, TierCost, describe_plan
 from ...plan import Plan
 from ...policies import RelaxedMemory
-from ..following import chunk_frames, follow
+from ..following import AS_MADE, chunk_frames, follow
 from ..gates.latent import check_size
 from ..model.attention import check_supported
 from ..model.family import grid_of
@@ -16,7 +16,7 @@ from ..options import Options, options_of
 from .budget import Budget, make_budget
 
 
-def forecast(
+def forecast(  # noqa: PLR0913  (the inputs of its node)
     model: ModelPatcher,
     *,
     width: int,
@@ -25,6 +25,7 @@ def forecast(
     frames_per_chunk: int,
     batch_size: int,
     steps: int = 0,
+    clean_pass: str = AS_MADE,
 ) -> tuple[str, numpy.ndarray]:
     """The plan of a video of `length` video frames in words, and as a picture uint8 `[H, W, 3]`.
 
@@ -44,9 +45,19 @@ def forecast(
         chunk_frames=chunk_frames(model, frames_per_chunk),
     )
     followed, notes = follow(
-        model, steps=steps, frames_per_chunk=frames_per_chunk, sigmas=None, sigmas_first=None
+        model,
+        steps=steps,
+        frames_per_chunk=frames_per_chunk,
+        sigmas=None,
+        sigmas_first=None,
+        clean_pass=clean_pass,
     )
     first, steps = followed["sigmas_first"], followed["steps"]
+    passes = Passes(
+        first_steps=steps if first is None else len(first) - 1,
+        steps=steps,
+        clean_pass=followed["clean_pass"],
+    )
     latent_height, latent_width = grid.latent_size(width, height)
     size = {"rows": batch_size, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, plan, remembered.storage, **size)
@@ -62,7 +73,7 @@ def forecast(
         weights_bytes=chosen.weights_bytes,
         chunk_bytes=chosen.chunk_bytes,
         tiers=[_tier(budget, chosen) for budget in tiers],
-        passes=Passes(first_steps=steps if first is None else len(first) - 1, steps=steps),
+        passes=passes,
         remarks=notes,
     )
     return text, draw_plan(plan)

@@ -53,8 +53,10 @@ class Entries:
             )
         return executor(model, conds, *args, **kwargs)
 
-    def evaluate(self, streams: Iterable[Stream], x: Tensor, model_options: dict) -> None:
-        """Run these entries alone over the clean latents `x`, for what is remembered of it.
+    def evaluate(
+        self, streams: Iterable[Stream], x: Tensor, sigma: Tensor, model_options: dict
+    ) -> None:
+        """Run these entries alone over the latents `x`, for what is remembered of it.
 
         Raises:
             RuntimeError: an entry that never came through the host's function.
@@ -70,5 +72,4 @@ class Entries:
             conds += [[] for _ in range(position + 1 - len(conds))]
             conds[position].append(entry)
         if conds:
-            sigma = x.new_zeros(len(x))
             comfy.samplers.calc_cond_batch(self._guider.inner_model, conds, x, sigma, model_options)

@@ -80,7 +80,10 @@ def remembering(model: ModelPatcher) -> ModelPatcher:
 
 
 class Video:
-    """A video as it grows: its latents, the prefix in place, and what its chunks have read."""
+    """A video as it grows: its latents, the prefix in place, and what its chunks have read.
+
+    `noisy` is what the last step of a chunk was given, where that step is remembered.
+    """
 
     def __init__(self, request: Request) -> None:
         self.latents = torch.zeros(
@@ -91,6 +94,7 @@ class Video:
         if request.prefix is not None:
             self.latents[:, :, : request.prefix_frames] = request.prefix
         self.finished_frames = 0
+        self.noisy: dict[int, Tensor] = {}
         self._fps = request.fps
         self._finished: list[tuple] = []
 
@@ -99,6 +103,8 @@ class Video:
         frames = frames_of(self.latents, finished.chunk)
         frames.copy_(finished.latents[:, :, : frames.shape[2]])
         self.finished_frames = finished.chunk.first_frame + finished.chunk.length_frames
+        if finished.noisy is not None:
+            self.noisy[finished.chunk.index] = finished.noisy
         self._finished.append((finished.trace, finished.rows))
 
     @property
@@ -128,6 +134,7 @@ def _replay(saved: Autosave, plan: Plan, keepers: Sequence[Keeper], live: LiveVi
             latents=chunk.latents,
             trace=chunk.trace,
             rows=chunk.rows,
+            noisy=chunk.noisy,
         )
         keep_all(keepers, finished)
         if live:
@@ -173,6 +180,8 @@ def _sample(
         whole_previews=progress.animated,
         spared_bytes=live.spared_bytes if live else 0,
         sigmas_first=schedule.first,
+        clean_pass=schedule.clean_pass,
+        noisy=video.noisy,
     )
     samples, channels, _, *size = request.latent_shape
     empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)

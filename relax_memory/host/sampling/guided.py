@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...keepers import Finished
+from ...memory.transfer import upload
 from ...passes import Chunk, Pass
 from ...plan import Plan
 from ...rollout import OnStep, rollout
@@ -38,6 +39,8 @@ class GuidedRollout:
         options: how the model remembers.
         has_node: whether a memory node has put our attention into the model.
         finished_frames: how much of the video is there already.
+        noisy: by chunk, what the last steps of those frames were given where these are remembered.
+            Those of other chunks are put there.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class GuidedRollout:
         *,
         has_node: bool,
         finished_frames: int = 0,
+        noisy: dict[int, Tensor] | None = None,
     ) -> None:
         self._guider = guider
         self._extra_args = extra_args
@@ -56,6 +60,7 @@ class GuidedRollout:
         self._options = options
         self._has_node = has_node
         self._finished_frames = finished_frames
+        self._noisy = {} if noisy is None else noisy
         model_options = extra_args["model_options"]
         model_options.setdefault("transformer_options", {})
         self._network = guider.model_patcher.model.diffusion_model
@@ -65,8 +70,9 @@ class GuidedRollout:
         )
         self._entries = Entries(guider, self._session)
         self._residence = Residence(guider.model_patcher)
-        # What mixes predictions may evaluate the model once more; a clean pass has nothing to mix.
-        self._clean_options = {k: v for k, v in model_options.items() if k not in MIXERS}
+        # What mixes predictions may evaluate the model once more; where nothing is predicted it has
+        # nothing to mix.
+        self._unmixed_options = {k: v for k, v in model_options.items() if k not in MIXERS}
 
     def chunks(self, schedule: Schedule, source: HostSource, on_step: OnStep) -> Iterator[Finished]:
         """Finished chunks in order, with the latents that `source` keeps.
@@ -74,7 +80,7 @@ class GuidedRollout:
         Raises:
             RuntimeError: the model's answer is not finite, or something answered for the model.
         """
-        self._source = source
+        self._schedule, self._source = schedule, source
         chunks = rollout(
             self._plan,
             schedule=schedule,
@@ -97,7 +103,13 @@ class GuidedRollout:
                     _check_finite(chunk, kept, self._plan)
                     trace = self._session.trace(chunk, time.perf_counter() - start)
                     self._residence.note()
-                    yield Finished(chunk=chunk, latents=kept, trace=trace, rows=self._session.rows)
+                    yield Finished(
+                        chunk=chunk,
+                        latents=kept,
+                        trace=trace,
+                        rows=self._session.rows,
+                        noisy=self._noisy.get(chunk.index),
+                    )
                     start = time.perf_counter()
             finally:
                 chunks.close()
@@ -116,36 +128,72 @@ class GuidedRollout:
                 transformer_options[KEY] = before
 
     def _denoise(self, pass_: Pass, x: Tensor, sigma: Tensor) -> Tensor:
+        """A step; where it is remembered, a pass of its own does that if predictions are mixed."""
+        if not pass_.remembered:
+            return self._predict(pass_, x, sigma)
+        device = comfy.model_management.intermediate_device()
+        self._noisy[pass_.chunk.index] = kept = x.to(device, copy=True)
+        mixed = len(self._unmixed_options) < len(self._extra_args["model_options"])
+        if not mixed and self._plan.has_chunk(pass_.chunk.index + 1):
+            return self._predict(pass_, x, sigma)
+        x0 = self._predict(replace(pass_, remembered=False), x, sigma)
+        self._remember(pass_, kept)
+        return x0
+
+    def _predict(self, pass_: Pass, x: Tensor, sigma: Tensor) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        sigma = sigma * x.new_ones(len(x))
         while True:
             self._session.begin(pass_)
             try:
-                x0 = self._guider(x, sigma * x.new_ones(len(x)), **self._extra_args)
+                x0 = self._guider(x, sigma, **self._extra_args)
             except NoMemoryYet as missing:
+                if pass_.remembered:  # others may have gone on to the next chunk
+                    raise RuntimeError(
+                        f"The {missing.stream} conditioning takes part for the first time in the "
+                        f"last step of chunk {pass_.chunk.index + 1}, which is remembered: set "
+                        "clean_pass to always, or let it take part in an earlier step."
+                    ) from missing
                 self._catch_up(missing.stream, pass_.chunk)
             else:
-                self._ledger.close()
+                if pass_.remembered:
+                    self._complete(x, sigma)
+                else:
+                    self._ledger.close()
                 return x0
 
     def _remember(self, pass_: Pass, kept: Tensor) -> None:
-        """The clean pass: of what the guider evaluates, and of all else that has a memory."""
+        """A pass that predicts nothing, of what the guider evaluates."""
         if self._plan.has_chunk(pass_.chunk.index + 1):
-            x = self._source.restore(kept)
+            x, sigma = self._input(pass_, kept)
             self._session.begin(pass_)
-            clean_args = self._extra_args | {"model_options": self._clean_options}
-            self._guider(x, x.new_zeros(len(x)), **clean_args)
-            known = self._session.known
-            self._entries.evaluate(known - self._ledger.present, x, self._clean_options)
-            self._ledger.close(known)
+            self._guider(x, sigma, **self._extra_args | {"model_options": self._unmixed_options})
+            self._complete(x, sigma)
+
+    def _complete(self, x: Tensor, sigma: Tensor) -> None:
+        """End a pass that is remembered, when all else that has a memory has taken part."""
+        known = self._session.known
+        self._entries.evaluate(known - self._ledger.present, x, sigma, self._unmixed_options)
+        self._ledger.close(known)
+
+    def _input(self, pass_: Pass, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and levels of the pass by which a chunk is remembered."""
+        if pass_.clean:
+            x = self._source.restore(kept)
+        else:
+            noisy = self._noisy[pass_.chunk.index]
+            x = upload(noisy, self._guider.model_patcher.load_device)
+        return x, x.new_full((len(x),), pass_.sigma)
 
     def _catch_up(self, stream: Stream, chunk: Chunk) -> None:
         """Let a stream that takes part for the first time remember all chunks before this one."""
         for index in range(chunk.index):
             comfy.model_management.throw_exception_if_processing_interrupted()
             past = self._plan.chunk(index)
-            x = self._source.restore(self._source.kept(past))
-            self._session.begin(Pass(chunk=past, step=0, sigma=0.0, clean=True))
-            self._entries.evaluate([stream], x, self._clean_options)
+            pass_ = self._schedule.remembered(past)
+            self._session.begin(pass_)
+            inputs = self._input(pass_, self._source.kept(past))
+            self._entries.evaluate([stream], *inputs, self._unmixed_options)
             self._ledger.close({stream})
 
     def load_model(self, like: Tensor) -> bool:

@@ -48,12 +48,12 @@ class Ledger:
         """A layer of a stream takes part.
 
         Raises:
-            RuntimeError: for the second time in a clean pass.
+            RuntimeError: for the second time in a pass that is remembered.
         """
         assert self._pass is not None, "a layer takes part in an open pass only"
         bit = 1 << layer
         before = self._now.get(stream, 0)
-        if self._pass.clean and before & bit:
+        if self._pass.remembered and before & bit:
             raise RuntimeError(
                 f"Layer {layer} of the {stream} conditioning is evaluated twice while "
                 f"{_where(self._pass)}: remove the node that evaluates it a second time"

@@ -20,7 +20,7 @@ from ...plan import Plan
 from ...policies import RelaxedMemory
 from ...rollout import OnStep
 from ...schedule import Schedule
-from ..following import chunk_frames, follow_sigmas
+from ..following import AS_MADE, chunk_frames, follow_sigmas
 from ..gates.guider import check_run
 from ..gates.sigmas import check_first
 from ..gates.words import say
@@ -40,9 +40,15 @@ class MemorySampler(ChunkedSampler):
     extra_options: dict[str, object] = {}
     inpaint_options: dict[str, object] = {}
 
-    def __init__(self, chunk_frames: int, sigmas_first: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        chunk_frames: int,
+        sigmas_first: Tensor | None = None,
+        clean_pass: str = AS_MADE,
+    ) -> None:
         self.chunk_frames = chunk_frames  # 0: as the checkpoint was made
         self.sigmas_first = sigmas_first  # levels of a chunk with nothing before it, if others
+        self.clean_pass = clean_pass
 
     @staticmethod
     def sampler_function(*_: object, **__: object) -> Tensor:
@@ -83,7 +89,11 @@ class MemorySampler(ChunkedSampler):
         check_run(model_wrap, sigmas, noise, latent_image, denoise_mask)
         model = model_wrap.model_patcher
         schedule, notes = follow_sigmas(
-            model, sigmas, frames_per_chunk=self.chunk_frames, sigmas_first=self.sigmas_first
+            model,
+            sigmas,
+            frames_per_chunk=self.chunk_frames,
+            sigmas_first=self.sigmas_first,
+            clean_pass=self.clean_pass,
         )
         check_first(schedule.first, sigmas)
         say(notes)
@@ -118,6 +128,8 @@ class RolloutSampler(MemorySampler):
         keepers: are given every chunk after these frames.
         between: called after the keepers.
         sigmas_first: levels of a chunk with nothing before it, where they are others.
+        clean_pass: whether a finished chunk is remembered, or its last step.
+        noisy: by chunk, what the last steps of finished frames were given.
     """
 
     def __init__(  # noqa: PLR0913  (all by name, all of one run)
@@ -131,6 +143,8 @@ class RolloutSampler(MemorySampler):
         whole_previews: bool = False,
         spared_bytes: int = 0,
         sigmas_first: Tensor | None = None,
+        clean_pass: bool = True,
+        noisy: dict[int, Tensor] | None = None,
     ) -> None:
         super().__init__(plan.chunk_frames, sigmas_first)
         self.spared_bytes = spared_bytes
@@ -140,6 +154,8 @@ class RolloutSampler(MemorySampler):
         self._finished_frames = finished_frames
         self._between = between
         self._whole_previews = whole_previews
+        self._clean_pass = clean_pass
+        self._noisy = noisy
 
     def plan(self, model: ModelPatcher, frames: int) -> Plan:
         return self._plan
@@ -163,7 +179,11 @@ class RolloutSampler(MemorySampler):
             shape=tuple(noise.shape),
         )
         first = self.sigmas_first
-        schedule = Schedule(sigmas=sigmas, first=None if first is None else first.to(sigmas))
+        schedule = Schedule(
+            sigmas=sigmas,
+            first=None if first is None else first.to(sigmas),
+            clean_pass=self._clean_pass,
+        )
         run = GuidedRollout(
             model_wrap,
             extra_args,
@@ -171,6 +191,7 @@ class RolloutSampler(MemorySampler):
             in_run(extra_args),
             has_node=True,
             finished_frames=self._finished_frames,
+            noisy=self._noisy,
         )
         on_step = self._previews(callback, source, noise, schedule)
         for finished in run.chunks(schedule, source, on_step):

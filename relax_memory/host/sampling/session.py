@@ -39,7 +39,7 @@ class Session:
         self._transfer = Transfer(device) if storage.device == "cpu" else None
 
     def begin(self, pass_: Pass) -> None:
-        """Say what the next model calls are for; only a clean pass is remembered."""
+        """Say what the next model calls are for; one in a chunk is remembered."""
         self.pass_ = pass_
         self.ledger.open(pass_)
 
@@ -86,8 +86,8 @@ class Session:
         return self.memories[key]
 
     def trace(self, chunk: Chunk, seconds: float) -> ChunkTrace:
-        """What the rows read in `chunk`, before the chunk is remembered."""
-        chosen = [memory.selection for _, memory in self._ordered()]
+        """What the rows read in `chunk`, the one that is remembered last or next."""
+        chosen = [memory.selection_of(chunk) for _, memory in self._ordered()]
         return ChunkTrace(
             index=chunk.index,
             frames=chunk.frames,
