@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..relax_memory.host.keeping.listing import serve_labels
 from .decode import RelaxForcingDecode
 from .demo_models import RelaxForcingDemoModels
+from .direction import RelaxForcingPromptSchedule, RelaxForcingShot
 from .load_lora import RelaxForcingLoadLora
 from .load_model import RelaxForcingLoadModel
 from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
@@ -25,6 +26,8 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingLoadLora,
             RelaxForcingMemory,
             RelaxForcingWindowMemory,
+            RelaxForcingPromptSchedule,
+            RelaxForcingShot,
             RelaxForcingSampler,
             RelaxForcingSamplerSelect,
             RelaxForcingStream,

@@ -184,10 +184,9 @@ def _notes(
     if len(shots) > 1:
         yield f"Shots begin at {_listed([grid.told(begin) for begin in begins])}"
     if left_out := cues[len(shots) :]:
-        first = f"line {left_out[0].line}" if left_out[0].line else left_out[0].text
         yield (
-            f"{len(left_out)} of {len(cues)} shots, from {first} on, begin after the end of the "
-            f"video at {grid.told(grid.end)} s and are left out"
+            f"{len(left_out)} of {len(cues)} shots, from {left_out[0].where} on, begin after the "
+            f"end of the video at {grid.told(grid.end)} s and are left out"
         )
     for shot, (begin, end) in zip(shots, pairwise([*begins, grid.end]), strict=True):
         if shot.blend_seconds > (end - begin) / grid.fps:

@@ -55,6 +55,6 @@ def _check_cut(cue: Cue) -> None:
     if cue.transition not in (None, "cut"):
         raise mistake(
             cue,
-            f"scene {cue.scene} begins with a cut, not with {cue.transition}: remove "
-            f"{cue.transition}, or the Scene before these words.",
+            f"scene {cue.scene} begins with a cut, not with {cue.transition}: remove one of the "
+            "two.",
         )

@@ -56,6 +56,11 @@ class Cue:
     line: int = 0
     column: int = 0
 
+    @property
+    def where(self) -> str:
+        """ "line 3", or "5s" for one that nobody wrote."""
+        return f"line {self.line}" if self.line else str(self.start)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
@@ -73,8 +78,8 @@ class ScriptError(ValueError):
 
 def mistake(cue: Cue, sentence: str) -> ScriptError:
     """A mistake of this cue."""
-    written = f"{cue.text}: {sentence}"
-    return ScriptError(cue.line, cue.column, sentence if cue.line else written)
+    told = sentence if cue.line else f"shot at {cue.where}: {sentence}"
+    return ScriptError(cue.line, cue.column, told)
 
 
 def check_order(cues: Sequence[Cue], fps: Fraction | None = None) -> None:

@@ -1,0 +1,249 @@
+"""Shots in a CONDITIONING: from a text and from conditionings, and what other nodes do to them."""
+
+import json
+
+import nodes as host_nodes
+import pytest
+import tiny
+import torch
+
+from demo.bundle import load_clip
+from relax_memory.host.directed import KEY, direction_of, with_direction
+
+STORY = "[0s] a red circle\n[5s recache] a blue square\n[10s] a red circle"
+
+
+class Counting:
+    """The demo's text encoder; knows what it was asked."""
+
+    def __init__(self):
+        self.clip, self.texts = load_clip(), []
+
+    def tokenize(self, text):
+        self.texts.append(text)
+        return self.clip.tokenize(text)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        return self.clip.encode_from_tokens_scheduled(tokens)
+
+
+def schedule(text=STORY, clip=None, transition="keep", blend_seconds=1.0):
+    return tiny.node(
+        "RelaxForcingPromptSchedule",
+        clip=clip or load_clip(),
+        text=text,
+        transition=transition,
+        blend_seconds=blend_seconds,
+    )[0]
+
+
+def shot(conditioning, start_seconds=0.0, transition="keep", blend_seconds=1.0, **inputs):
+    return tiny.node(
+        "RelaxForcingShot",
+        conditioning=conditioning,
+        start_seconds=start_seconds,
+        transition=transition,
+        blend_seconds=blend_seconds,
+        **inputs,
+    )[0]
+
+
+def encode(text):
+    return host_nodes.CLIPTextEncode().encode(load_clip(), text)[0]
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        torch.equal(a[0], b[0]) and a[1].keys() == b[1].keys()
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def cues(conditioning):
+    return direction_of("positive", conditioning).script.cues
+
+
+def test_every_shot_has_what_the_host_encodes_and_each_text_is_encoded_once():
+    clip = Counting()
+    directed = direction_of("positive", schedule(clip=clip, transition="blend", blend_seconds=2.0))
+    assert clip.texts == ["a red circle", "a blue square"]
+    assert [cue.text for cue in directed.script.cues] == [*clip.texts, clip.texts[0]]
+    for cue, prompt in zip(directed.script.cues, directed.prompts, strict=True):
+        assert same(prompt, encode(cue.text))
+    assert (directed.transition, directed.blend_seconds) == ("blend", 2.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a red circle", "a (red:1.2) circle, [slow]: fast {now}\r\nso"]
+)
+def test_a_single_prompt_is_what_the_host_encodes(text):
+    clip = Counting()
+    given = schedule(text, clip)
+    assert clip.texts == [text]
+    assert same(given, encode(text))
+    assert direction_of("positive", given) is None
+
+
+def test_a_plain_node_sees_the_first_prompt_and_leaves_the_encoder_as_it_was():
+    given = schedule()
+    embedding, options = given[0]
+    assert torch.equal(embedding, encode("a red circle")[0][0])
+    assert KEY not in options[KEY].prompts[0][0][1]
+
+
+def test_without_a_text_encoder_it_says_what_the_host_says():
+    with pytest.raises(RuntimeError, match="clip input is invalid: None"):
+        tiny.node(
+            "RelaxForcingPromptSchedule", clip=None, text="a", transition="keep", blend_seconds=1.0
+        )
+
+
+def test_a_mistake_is_told_when_the_workflow_is_queued():
+    validate = tiny.pack()["RelaxForcingPromptSchedule"].validate_inputs
+    assert validate(text=STORY)
+    assert validate(text=None)
+    with pytest.raises(ValueError, match="text, line 2, column 2: 5 has no unit: write 5s"):
+        validate(text="[0s] a\n[5] b")
+    with pytest.raises(ValueError, match="text, line 2, column 2: 5 has no unit"):
+        schedule("[0s] a\n[5] b")
+
+
+def test_shots_in_a_row_are_a_schedule():
+    red, blue, green = map(encode, ("red", "blue", "green"))
+    given = shot(red)
+    given = shot(blue, 5.0, "blend", 2.5, before=given)
+    given = shot(red, 8.2, scene=" far  away ", remember_seconds=0.0, before=given)
+    given = shot(green, 10.0, "cut", before=given)
+    directed = direction_of("positive", given)
+    assert [id(prompt) for prompt in directed.prompts] == list(map(id, (red, blue, red, green)))
+    first, second, third, fourth = directed.script.cues
+    assert [str(cue.start) for cue in directed.script.cues] == ["0s", "5s", "8.2s", "10s"]
+    assert (second.transition, str(second.blend)) == ("blend", "2.5s")
+    assert (third.transition, third.scene, str(third.moment)) == (None, "far away", "0s")
+    assert (fourth.transition, fourth.scene, fourth.moment, fourth.blend) == ("cut",) + 3 * (None,)
+    assert first.text == third.text
+    assert len({cue.text for cue in directed.script.cues}) == 3
+
+
+def test_a_shot_follows_on_a_schedule_and_on_a_plain_prompt():
+    assert [cue.text for cue in cues(shot(encode("blue"), 12.0, before=schedule()))] == [
+        "a red circle",
+        "a blue square",
+        "a red circle",
+        "shot 4",
+    ]
+    assert [str(cue.start) for cue in cues(shot(encode("blue"), 1.5, before=encode("red")))] == [
+        "0s",
+        "1.5s",
+    ]
+    home = shot(encode("blue"), 1.0, scene="away", before=schedule("Scene home: red"))
+    assert [cue.scene for cue in cues(shot(encode("red"), 2.0, scene="Home", before=home))] == [
+        "home",
+        "away",
+        "Home",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: shot(encode("red"), 5.0), "start_seconds is 5, but no shot comes before"),
+        (lambda: shot(schedule()), "conditioning carries shots already: connect it to before"),
+        (lambda: shot(encode("red"), 4.0, before=schedule()), "shot at 4s: times go back"),
+        (lambda: shot(encode("red"), 4.0, before=schedule("a | b")), "before has shots without a"),
+        (
+            lambda: shot(encode("red"), 4.0, remember_seconds=4.0, before=encode("red")),
+            "@4s is not yet there: this shot begins at 4s",
+        ),
+        (
+            lambda: shot(encode("red"), 4.0, "blend", scene="away", before=encode("red")),
+            "shot at 4s: scene away begins with a cut, not with blend",
+        ),
+        (lambda: shot(encode("red"), transition="recache"), "nothing is before the first shot"),
+        (
+            lambda: shot(encode("red"), 4.0, before=schedule("[0s] a\n[2s-3s] b")),
+            "shot at 4s: shots leave a gap",
+        ),
+    ],
+)
+def test_a_shot_that_cannot_follow_is_refused(make, sentence):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert sentence in str(error.value)
+
+
+def changed(conditioning, **options):
+    return [[entry, known | options] for entry, known in conditioning]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (
+            lambda given: host_nodes.ConditioningConcat().concat(given, encode("green")),
+            "its prompt",
+        ),
+        (lambda given: host_nodes.ConditioningZeroOut().zero_out(given), "its prompt"),
+        (
+            lambda given: host_nodes.ConditioningCombine().combine(given, encode("a")),
+            "2 entries for",
+        ),
+        (
+            lambda given: host_nodes.ConditioningCombine().combine(encode("a"), given),
+            "2 entries for",
+        ),
+        (
+            lambda given: host_nodes.ConditioningSetArea().append(given, 64, 64, 0, 0, 1.0),
+            "area, set_area_to_bounds, strength",
+        ),
+        (
+            lambda given: host_nodes.ConditioningSetTimestepRange().set_range(given, 0.0, 0.5),
+            "end_percent, start_percent",
+        ),
+        (lambda given: (changed(given, hooks=object()),), "hooks"),
+    ],
+)
+def test_what_was_done_to_the_first_prompt_alone_is_refused(change, what):
+    (given,) = change(schedule())
+    with pytest.raises(ValueError, match="negative conditioning was changed after its shots") as e:
+        direction_of("negative", given)
+    assert f"({what}" in str(e.value)
+    with pytest.raises(ValueError, match="before conditioning was changed"):
+        shot(encode("red"), 20.0, before=given)
+
+
+def test_what_only_copies_is_followed():
+    given = [[entry.clone(), dict(options)] for entry, options in schedule()]
+    assert direction_of("positive", given).script == direction_of("positive", schedule()).script
+    start_image = changed(given, concat_latent_image=torch.ones(1), concat_mask=torch.ones(1))
+    assert direction_of("positive", start_image)
+
+
+def test_two_schedules_in_one_are_refused():
+    (given,) = host_nodes.ConditioningCombine().combine(schedule(), schedule())
+    with pytest.raises(ValueError, match="positive conditioning carries two prompt schedules"):
+        direction_of("positive", given)
+
+
+def test_shots_of_different_numbers_of_entries_are_refused_by_name():
+    two = encode("red") + encode("blue")
+    given = shot(two, 5.0, before=encode("green"))
+    with pytest.raises(ValueError, match="has 1 entries in its first shot but 2 in that at 5s"):
+        direction_of("positive", given)
+    both = shot([*two], 5.0, before=[*two])
+    assert len(both) == 2
+    assert direction_of("positive", both)
+
+
+def test_a_conditioning_is_copied_and_carries_the_same():
+    directed = direction_of("positive", schedule())
+    again = with_direction(directed)
+    assert direction_of("positive", again) is directed
+    assert again[0][1] is not directed.prompts[0][0][1]
+
+
+def test_bars_reach_the_node_as_they_are_written():
+    """With dynamic prompts the browser would choose among {a|b}, and take a bar for its escape."""
+    schema = tiny.pack()["RelaxForcingPromptSchedule"].GET_SCHEMA()
+    (text,) = (entry for entry in schema.inputs if entry.id == "text")
+    assert not json.loads(json.dumps(text.as_dict())).get("dynamicPrompts")
