@@ -189,19 +189,20 @@ def make_request(
             "are not known."
         )
     say(notes)
+    frames = grid_of(model).latent_frames(settings["length"])
     return Request(
         model=model,
-        positive=_for_videos(positive),
-        negative=negative and _for_videos(negative),
+        positive=_for_videos(positive, frames),
+        negative=negative and _for_videos(negative, frames),
         prefix=samples,
         **followed,
         **settings,
     )
 
 
-def _for_videos(entries: list) -> list:
+def _for_videos(entries: list, frames: int) -> list:
     """A conditioning without its start image, with areas as the host applies them to videos."""
     return [
-        [embedding, in_videos(options), *rest]
+        [embedding, in_videos(options, frames), *rest]
         for embedding, options, *rest in without_start_image(entries)
     ]

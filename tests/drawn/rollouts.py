@@ -229,10 +229,9 @@ def _by_the_host(given: dict, way: Callable, video: Tensor) -> Tensor:
             x = (1 - lower) * x0 + lower * fresh if lower > 0 else x0
         return x
 
-    for conds in made.original_conds.values():
-        for entry in conds:
-            if "area" in entry:
-                entry["area"] = _in_videos(entry["area"])
+    for name, conds in made.original_conds.items():
+        chunks = (_of_first_chunk(entry, video.shape[2]) for entry in conds)
+        made.original_conds[name] = [entry for entry in chunks if entry]
     levels = given.get("sigmas")
     if levels is None and way is _own:
         sampling = given["model"].get_model_object("model_sampling")
@@ -247,11 +246,19 @@ def _by_the_host(given: dict, way: Callable, video: Tensor) -> Tensor:
     )
 
 
-def _in_videos(area: tuple | None) -> tuple | None:
-    """Fractions of a picture as fractions of a video, which alone the host can apply to one."""
-    if area is None or area[0] != "percentage" or len(area) > 5:
-        return area
-    return ("percentage", 1.0, *area[1:3], 0.0, *area[3:])
+def _of_first_chunk(entry: dict, frames: int) -> dict | None:
+    """An entry as the first chunk of a video has it: areas in fractions hold for all or none of it.
+
+    Fractions of a picture become those of a video, which alone the host can apply to one.
+    """
+    if entry.get("area", "?")[0] != "percentage":
+        return entry
+    sides = entry["area"][1:]
+    half = len(sides) // 2
+    if half == 3 and round(sides[half] * frames) >= FRAMES:
+        return None
+    height, width = sides[half - 2 : half]
+    return entry | {"area": ("percentage", 1.0, height, width, 0.0, *sides[-2:])}
 
 
 def _drawn_noise(sample: int, draw: int, like: Tensor) -> Tensor:

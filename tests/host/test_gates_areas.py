@@ -57,6 +57,34 @@ def test_a_mask_of_one_picture_weighs_a_prompt(way):
     torch.testing.assert_close(WAYS[way](positive=everywhere), WAYS[way](), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_part_of_the_film_is_that_of_the_chunks_which_it_touches(way):
+    """6 frames in 2 chunks: one half is one chunk, and a bit more than a half is both."""
+    plain = WAYS[way]()
+    second = WAYS[way](positive=whole() + share_of_film(part(), temporal=0.5, z=0.5))
+    assert torch.equal(second[:, :, :3], plain[:, :, :3])
+    assert (second - plain)[:, :, 3:].abs().max() > 0.01
+    first = WAYS[way](positive=whole() + share_of_film(part(), temporal=0.5))
+    always = WAYS[way](positive=whole() + share_of_film(part()))
+    assert torch.equal(first[:, :, :3], always[:, :, :3])
+    assert (first - always)[:, :, 3:].abs().max() > 0.01
+    both = WAYS[way](positive=whole() + share_of_film(part(), temporal=0.8, z=0.2))
+    assert torch.equal(both, always)
+
+
+def test_a_prompt_that_begins_later_knows_the_whole_past():
+    """Going on from the chunks that it sat out gives what it remembers of them."""
+    prompts = whole() + share_of_film(part(), temporal=0.4, z=0.6)
+    inputs = {"length": 57, "positive": prompts, "negative": tiny.conditioning(2), "cfg": 2.0}
+    video = sample(**inputs)
+    plain = sample(**inputs | {"positive": whole()})
+    assert torch.equal(video[:, :, :9], plain[:, :, :9])
+    assert (video - plain)[:, :, 9:].abs().max() > 0.01
+    for frames in (3, 9, 12):
+        begun = sample(**inputs, prefix={"samples": video[:, :, :frames]})
+        assert torch.equal(begun, video)
+
+
 def test_areas_with_guidance():
     inputs = {"negative": tiny.conditioning(2), "cfg": 2.0}
     video = sample(positive=whole() + area(part()), **inputs)
@@ -64,9 +92,21 @@ def test_areas_with_guidance():
 
 
 REFUSED = {
-    "half of the film": (
-        lambda: whole() + share_of_film(part(), temporal=0.5, z=0.5),
-        r"holds only for a part of the film \(temporal 0.5 from z 0.5\), .*: set temporal to 1",
+    "no part of the film": (
+        lambda: whole() + share_of_film(part(), temporal=0.5, z=1.0),
+        r"holds for no part of the film \(temporal 0.5 from z 1\): set temporal above 0",
+    ),
+    "a part of the film alone": (
+        lambda: share_of_film(part(), temporal=0.5, width=1.0),
+        "leaves 100 % of the picture without a prompt, .*the whole film",
+    ),
+    "beside the picture": (
+        lambda: whole() + area(part(), x=32),
+        "has an area that begins at x 4, beside the picture of 4x4 in latent pixels",
+    ),
+    "at the edge": (
+        lambda: whole() + share(part(), y=1.0),
+        "has an area that begins at y 4, beside the picture",
     ),
     "bounds of a mask": (
         lambda: whole() + masked(part(), LEFT, "mask bounds"),

@@ -2,7 +2,9 @@
 
 An area is `(height, width, y, x)` in latent pixels, or "percentage" with those as fractions, before
 each of the two a fraction of time where the node is made for videos. Every entry is a stream with a
-memory of its own, so one for a part of the picture remembers that part.
+memory of its own, so one for a part of the picture remembers that part. One for a part of the time
+is evaluated in the steps of the chunks that it touches; what it remembers is every chunk's, so that
+it always knows the whole past.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...passes import Chunk
+
 PERCENTAGE = "percentage"
+FRAMES = "relax_forcing_frames"  # first and end, of an entry for a part of the time
 
 
 class Area(NamedTuple):
@@ -22,17 +27,20 @@ class Area(NamedTuple):
     place: tuple[float, ...]
 
 
-def check_area(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an area or a mask that a chunk cannot follow."""
+def check_area(name: str, options: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """Raise ValueError for an area or a mask that a chunk cannot follow.
+
+    Args:
+        size: height and width of a latent frame.
+    """
     area, mask = _area(options), _mask(options)
-    if area is not None and area.fractions and len(area.size) == 3:
-        temporal, z = area.size[0], area.place[0]
-        if temporal < 1.0 or z > 0.0:
-            raise ValueError(
-                f"{name} conditioning holds only for a part of the film (temporal {temporal:g} "
-                f"from z {z:g}), which chunks cannot follow: set temporal to 1 and z to 0, or make "
-                "the parts one after the other with prefix."
-            )
+    if area is not None and _is_never(area):
+        raise ValueError(
+            f"{name} conditioning holds for no part of the film (temporal {area.size[0]:g} from z "
+            f"{area.place[0]:g}): set temporal above 0 and z below 1."
+        )
+    if area is not None:
+        _check_inside(name, area, size)
     if mask is None:
         return
     if options.get("set_area_to_bounds") or area is not None:
@@ -49,7 +57,10 @@ def check_area(name: str, options: Mapping[str, Any]) -> None:
 
 
 def check_covered(name: str, entries: Iterable[Mapping[str, Any]], size: tuple[int, int]) -> None:
-    """Raise ValueError if a part of the picture, of `size` in latent pixels, has no prompt."""
+    """Raise ValueError if a part of the picture, of `size` in latent pixels, has no prompt.
+
+    A prompt for a part of the time covers nothing: others must hold before and after it.
+    """
     covered = torch.zeros(size, dtype=torch.bool)
     for options in entries:
         if options.get("default") or options.get("strength", 1.0) == 0:
@@ -60,8 +71,8 @@ def check_covered(name: str, entries: Iterable[Mapping[str, Any]], size: tuple[i
         share = 100 - 100 * covered.float().mean().item()
         raise ValueError(
             f"{name} conditioning leaves {share:.0f} % of the picture without a prompt, which "
-            "would stay grey: combine it with a prompt for the whole picture (Conditioning "
-            "Combine), and use strengths above 0."
+            "would stay grey: combine it with a prompt for the whole picture and the whole film "
+            "(Conditioning Combine), and use strengths above 0."
         )
 
 
@@ -74,21 +85,62 @@ def _covers(options: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
         scaled = torch.nn.functional.interpolate(picture, size=size, mode="bilinear")
         return scaled[0, 0] != 0
     covered = torch.zeros(size, dtype=torch.bool)
+    if FRAMES in options or (area is not None and _is_timed(area)):
+        return covered
     if area is None:
         return ~covered
-    wholes = size if area.fractions else (1, 1)
-    height, width = (round(s * whole) for s, whole in zip(area.size[-2:], wholes, strict=True))
-    y, x = (round(p * whole) for p, whole in zip(area.place[-2:], wholes, strict=True))
+    height, width, y, x = _box(area, size)
     covered[y : y + max(1, height), x : x + max(1, width)] = True
     return covered
 
 
-def in_videos(options: dict) -> dict:
-    """Options whose area the host can apply to videos: fractions of a picture hold at all times."""
+def _check_inside(name: str, area: Area, size: tuple[int, int]) -> None:
+    """Raise ValueError for an area that lies beside the picture."""
+    _, _, *place = _box(area, size)
+    for side, begins, whole in zip(("y", "x"), place, size, strict=True):
+        if not 0 <= begins < whole:
+            raise ValueError(
+                f"{name} conditioning has an area that begins at {side} {begins}, beside the "
+                f"picture of {size[1]}x{size[0]} in latent pixels: set a smaller {side}."
+            )
+
+
+def _box(area: Area, size: tuple[int, int]) -> tuple[int, ...]:
+    """Height, width, y and x in latent pixels."""
+    sides = (*area.size[-2:], *area.place[-2:])
+    wholes = (*size, *size) if area.fractions else (1, 1, 1, 1)
+    return tuple(round(side * whole) for side, whole in zip(sides, wholes, strict=True))
+
+
+def in_videos(options: dict, frames: int) -> dict:
+    """Options whose area the host can apply to the chunks of a video of so many latent frames.
+
+    Fractions of a picture hold at all times, and a part of the time is kept as `FRAMES`.
+    """
     area = _area(options)
-    if area is None or not area.fractions or len(area.size) != 2:
+    if area is None or not area.fractions or _is_never(area):
         return options
-    return options | {"area": (PERCENTAGE, 1.0, *area.size, 0.0, *area.place)}
+    height, width = area.size[-2:]
+    everywhere = options | {"area": (PERCENTAGE, 1.0, height, width, 0.0, *area.place[-2:])}
+    if not _is_timed(area):
+        return everywhere
+    first = min(round(area.place[0] * frames), frames - 1)
+    return everywhere | {FRAMES: (first, first + max(1, round(area.size[0] * frames)))}
+
+
+def takes_part(options: Mapping[str, Any], chunk: Chunk) -> bool:
+    """Whether an entry is evaluated in the steps of a chunk: one that its frames touch."""
+    first, end = options.get(FRAMES, (0, chunk.first_frame + 1))
+    return first < chunk.first_frame + chunk.length_frames and chunk.first_frame < end
+
+
+def _is_never(area: Area) -> bool:
+    return _is_timed(area) and (area.size[0] <= 0.0 or area.place[0] >= 1.0)
+
+
+def _is_timed(area: Area) -> bool:
+    """Whether it leaves out a part of the time."""
+    return area.fractions and len(area.size) == 3 and (area.size[0] < 1.0 or area.place[0] > 0.0)
 
 
 def _area(options: Mapping[str, Any]) -> Area | None:

@@ -13,7 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from .areas import check_area, check_covered
+from .areas import FRAMES, check_area, check_covered
 from .words import listed
 
 Entry = tuple[Tensor | None, Mapping[str, Any]]
@@ -21,7 +21,7 @@ Entry = tuple[Tensor | None, Mapping[str, Any]]
 READ = {
     *("cross_attn", "start_percent", "end_percent", "clip_start_percent", "clip_end_percent"),
     *("area", "strength", "mask", "mask_strength", "set_area_to_bounds", "default", "hooks"),
-    *("model_conds", "timestep_start", "timestep_end"),
+    *("model_conds", "timestep_start", "timestep_end", FRAMES),
 }
 HARMLESS = {  # by-products of text encoders, sizes, and switches for what is refused
     *(
@@ -87,7 +87,7 @@ def check_conditioning(
         _check_embedding(name, embedding, text_dim, samples)
         _check_steps(name, options)
         _check_hooks(name, options)
-        check_area(name, options)
+        check_area(name, options, size)
         unknown.update(_unknown(name, options))
     check_covered(name, (options for _, options in entries), size)
     if not unknown:

@@ -57,7 +57,10 @@ def add_reservation(model: ModelPatcher) -> None:
         if isinstance(sampler, ChunkedSampler):
             guider = executor.class_obj
             assert isinstance(guider, comfy.samplers.CFGGuider), "the host wraps guiders"
-            guider.conds = {k: list(map(in_videos, conds)) for k, conds in guider.conds.items()}
+            guider.conds = {
+                name: [in_videos(options, noise.shape[2]) for options in conds]
+                for name, conds in guider.conds.items()
+            }
             options = guider.model_options["transformer_options"]
             check_devices(guider.model_patcher)
             check_latent(noise, grid_of(guider.model_patcher))

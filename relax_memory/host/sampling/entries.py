@@ -12,6 +12,7 @@ import comfy.samplers
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
+from ..gates.areas import takes_part
 from ..options import KEY
 from .ledger import Stream
 from .session import Session
@@ -51,6 +52,12 @@ class Entries:
                 "Another node makes a conditioning of its own anew in every step, and what a video "
                 "remembers of it cannot be found again: remove that node."
             )
+        pass_ = self._session.pass_
+        if not pass_.clean:
+            conds = [
+                entries and [entry for entry in entries if takes_part(entry, pass_.chunk)]
+                for entries in conds
+            ]
         return executor(model, conds, *args, **kwargs)
 
     def evaluate(
