@@ -1,9 +1,12 @@
 """Nodes that give a MODEL its memory."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
+from ..relax_memory.host.following import trained_window
 from ..relax_memory.host.model.attention import with_memory
-from ..relax_memory.host.notice import speaking
+from ..relax_memory.host.notice import note, speaking
 from ..relax_memory.memory.storage import Storage
 from ..relax_memory.policies import RelaxedMemory, WindowMemory
 
@@ -152,6 +155,14 @@ class RelaxForcingWindowMemory(io.ComfyNode):
                     "gets slower and larger as the video grows.",
                 ),
                 ROPE,
+                io.Boolean.Input(
+                    "as_trained",
+                    default=False,
+                    optional=True,
+                    tooltip="Take what the checkpoint was trained to look back at instead of "
+                    "sink_frames and window_frames, to compare its own memory with another. The "
+                    "node says what that is, and what it leaves out.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -163,5 +174,10 @@ class RelaxForcingWindowMemory(io.ComfyNode):
 
     @classmethod
     @speaking
-    def execute(cls, model, **settings) -> io.NodeOutput:
-        return io.NodeOutput(with_memory(model, WindowMemory(**settings)))
+    def execute(cls, model, as_trained=False, **settings) -> io.NodeOutput:
+        policy = WindowMemory(**settings)
+        if as_trained:
+            trained, words = trained_window(model)
+            note(words)
+            policy = replace(trained, rope=policy.rope) if trained else policy
+        return io.NodeOutput(with_memory(model, policy))

@@ -9,6 +9,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..policies import WindowMemory
 from ..recipes import Recipe
 from ..schedule import Schedule
 from .loading.recipe import recipe_of
@@ -109,6 +110,28 @@ def follow_sigmas(
             )
             first = None
     return Schedule(sigmas=sigmas, first=first, clean_pass=followed["clean_pass"]), notes
+
+
+def trained_window(model: ModelPatcher) -> tuple[WindowMemory | None, str]:
+    """What the checkpoint was trained to look back at, None where that is no window; in words."""
+    recipe = recipe_of(model)
+    if recipe is None:
+        return None, (
+            "What this checkpoint was trained to look back at is not known: sink_frames and "
+            "window_frames are used"
+        )
+    if recipe.sinks is None or recipe.past is None:
+        return None, (
+            f"{recipe.family} has no plain window ({recipe.memory_note}): sink_frames and "
+            "window_frames are used"
+        )
+    left_out = f"; {recipe.memory_note}, which is left out here" if recipe.memory_note else ""
+    trained = WindowMemory(sink_frames=recipe.sinks, window_frames=recipe.past)
+    inferred = " (inferred from others of its kind)" if recipe.inferred else ""
+    return trained, (
+        f"As {recipe.family} was trained{inferred}: sink_frames {recipe.sinks} and window_frames "
+        f"{recipe.past}{left_out}"
+    )
 
 
 def _steps(steps: int, sigmas: Tensor | None) -> int:

@@ -54,7 +54,13 @@ CONTRACT = {
         ["MODEL"],
     ),
     "RelaxForcingWindowMemory": (
-        {"model": None, "sink_frames": 0, "window_frames": 18, "rope": "hybrid"},
+        {
+            "model": None,
+            "sink_frames": 0,
+            "window_frames": 18,
+            "rope": "hybrid",
+            "as_trained?": False,
+        },
         ["MODEL"],
     ),
     "RelaxForcingSampler": (SAMPLING | LAST, ["LATENT", "RELAX_TRACE"]),
