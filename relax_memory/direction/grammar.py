@@ -6,30 +6,15 @@ is read by `marks`.
 """
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 
 from .marks import BRACKET, Mark, Mistake, is_number, read_bracket, read_time, set_moment
 from .scenes import scenes_of
 from .script import Cue, Script, ScriptError, Time, check_order
+from .source import BAR_OR_LINE, GLOBAL, SCENE, Source, after_blanks, unescaped
 
-_BLANK = r"[^\S\r\n]*"
-_LINE_END = r"\r\n?|\n"
-_LINE_BEGIN = r"(?:\A|(?<=[\r\n]))"
-_HEAD = rf"scene(?:[^\S\r\n]+([^:\[\]|,.;!?\r\n]*))?{_BLANK}:"
-_GLOBAL = rf"global{_BLANK}:"
-_BLANKS = re.compile(_BLANK)
-_SCENE = re.compile(_HEAD, re.IGNORECASE)
-_GLOBAL_HEAD = re.compile(_GLOBAL, re.IGNORECASE)
-_SHARED = re.compile(
-    rf"{_LINE_BEGIN}{_BLANK}({_GLOBAL})([^\r\n]*)(?:{_LINE_END}|\Z)", re.IGNORECASE
-)
-_BAR_OR_LINE = re.compile(rf"\\[^\r\n]|(\|)|({_LINE_END})")  # where a shot may begin
 _OPENING = re.compile(r"\\.|(\[)", re.DOTALL)
-_ESCAPE = re.compile(
-    rf"\\([\[\]|@#\\])|({_LINE_BEGIN}{_BLANK})\\(?={_HEAD}|{_GLOBAL})", re.IGNORECASE
-)
 
 
 def parse(text: str) -> Script:
@@ -38,7 +23,7 @@ def parse(text: str) -> Script:
     Raises:
         ScriptError: a mistake, with its line and column and what to write instead.
     """
-    source = _Source(text.removeprefix("\ufeff"))
+    source = Source(text.removeprefix("\ufeff"))
     try:
         source.take_shared()
         cues = _cues(source)
@@ -47,53 +32,6 @@ def parse(text: str) -> Script:
     check_order(cues)
     scenes_of(cues)
     return Script(cues=tuple(cues))
-
-
-class _Source:
-    """A text without its GLOBAL line, and the lines and columns of its offsets."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.shared = ""
-        self._starts = [0, *(end.end() for end in re.finditer(_LINE_END, text))]
-        self._left_out = len(text), 0
-
-    def take_shared(self) -> None:
-        """Take the GLOBAL line out of the text.
-
-        Raises:
-            Mistake: it is not one line with words, before some shot.
-        """
-        lines = list(_SHARED.finditer(self.text))
-        if not lines:
-            return
-        line = lines[0]
-        if len(lines) > 1:
-            raise Mistake(lines[1].start(1), "there are two GLOBAL lines: write all in one.")
-        for found in _BAR_OR_LINE.finditer(self.text, *line.span(2)):
-            if found[1]:
-                raise Mistake(
-                    found.start(),
-                    "GLOBAL takes a whole line: begin the first shot in the next one.",
-                )
-        self.shared = _unescaped(line[2])
-        if not self.shared:
-            raise Mistake(line.start(1), "GLOBAL has no words: write them behind it, or remove it.")
-        without = self.text[: line.start()] + self.text[line.end() :]
-        if not without.strip():
-            raise Mistake(
-                line.start(1),
-                "GLOBAL stands before every shot, but there is none: write one in the next line.",
-            )
-        self.text = without
-        self._left_out = line.start(), len(line[0])
-
-    def place(self, at: int) -> tuple[int, int]:
-        """Line and column of an offset of the text, from 1."""
-        begin, length = self._left_out
-        at += length if at >= begin else 0
-        line = bisect_right(self._starts, at)
-        return line, at - self._starts[line - 1] + 1
 
 
 @dataclass(kw_only=True)
@@ -108,7 +46,7 @@ class _Shot:
     scene: str | None = None
 
 
-def _cues(source: _Source) -> list[Cue]:
+def _cues(source: Source) -> list[Cue]:
     shots = _shots(source.text)
     stamps = [shot.stamp for shot in shots if shot.stamp]
     stamped = bool(stamps)
@@ -121,7 +59,7 @@ def _cues(source: _Source) -> list[Cue]:
         if not alone:
             shot.end, mark = _take_end(source.text, shot, bracket=not stamped and len(shots) > 1)
         _check_inside(source.text, shot)
-        words = _unescaped(source.text[shot.begin : shot.end])
+        words = unescaped(source.text[shot.begin : shot.end])
         if not words and not alone:
             raise Mistake(shot.at, "this shot has no words: write some, or remove it.")
         line, column = source.place(shot.at)
@@ -147,11 +85,11 @@ def _shots(text: str) -> list[_Shot]:
     """Where shots begin and end, with the marks before their words."""
     shots = [_Shot(at=len(text) - len(text.lstrip()), begin=0)]
     _begin(shots, text, 0, 0, stamps=True)
-    for found in _BAR_OR_LINE.finditer(text):
+    for found in BAR_OR_LINE.finditer(text):
         bar, line_end = found.groups()
         if bar:
             shots[-1].end = found.start()
-            at = _after_blanks(text, found.end())
+            at = after_blanks(text, found.end())
             _check_after_bar(text, at)
             shots.append(_Shot(at=at, begin=at, after_bar=True))
         if bar or line_end:
@@ -165,16 +103,16 @@ def _begin(shots: list[_Shot], text: str, end: int, at: int, *, stamps: bool) ->
 
     Marks belong to the shot before them as long as that has no words and none of their kind.
     """
-    first = at = _after_blanks(text, at)
+    first = at = after_blanks(text, at)
     stamp = scene = None
     while True:
         if stamps and stamp is None and text.startswith("[", at):
             stamp, at = _stamp(text, at)
-        elif scene is None and (head := _SCENE.match(text, at)):
+        elif scene is None and (head := SCENE.match(text, at)):
             scene, at = _name(head), head.end()
         else:
             break
-        at = _after_blanks(text, at)
+        at = after_blanks(text, at)
     if stamp is None and scene is None:
         return
     last = shots[-1]
@@ -186,12 +124,6 @@ def _begin(shots: list[_Shot], text: str, end: int, at: int, *, stamps: bool) ->
     elif not last.after_bar and last.stamp is None and last.scene is None:
         last.at = first
     last.stamp, last.scene, last.begin = last.stamp or stamp, last.scene or scene, at
-
-
-def _after_blanks(text: str, at: int) -> int:
-    match = _BLANKS.match(text, at)
-    assert match is not None, "blanks may be none"
-    return match.end()
 
 
 def _stamp(text: str, at: int) -> tuple[Mark, int]:
@@ -220,7 +152,7 @@ def _name(head: re.Match) -> str:
 
 def _check_after_bar(text: str, at: int) -> None:
     """Refuse behind a bar what belongs elsewhere."""
-    if _GLOBAL_HEAD.match(text, at):
+    if GLOBAL.match(text, at):
         raise Mistake(
             at, "GLOBAL takes a line of its own: write it above, or \\GLOBAL: among the words."
         )
@@ -319,8 +251,3 @@ def _is_mark(bracket: re.Match | None, *, time: bool) -> bool:
     except Mistake:
         return False
     return not time or mark.first is not None
-
-
-def _unescaped(words: str) -> str:
-    """Words without what stands around them, escapes read."""
-    return _ESCAPE.sub(lambda found: found[1] or found[2] or "", words.strip())
