@@ -8,6 +8,7 @@ import pytest
 import tiny
 from conftest import ROOT
 
+UNITS = "write 5s for seconds or 5f for frames of the video."
 STREAM = ROOT / "workflows/api/Relax Forcing long video stream - self forcing.json"
 DEMO = ROOT / "workflows/api/Relax Forcing demo - long video on any computer.json"
 
@@ -26,6 +27,10 @@ def queue(node_type: str, **inputs) -> list[str]:
     workflow = json.loads(DEMO.read_text("utf-8"))
     (node,) = (n for n in workflow.values() if n["class_type"] == node_type)
     node["inputs"] |= inputs
+    return told(workflow)
+
+
+def told(workflow) -> list[str]:
     *_, errors = asyncio.run(execution.validate_prompt("test", workflow, None))
     return [e["details"] for node in errors.values() for e in node["errors"] if e["details"]]
 
@@ -56,3 +61,20 @@ def test_what_another_node_gives_is_judged_later(node):
     assert validate(width=None, height=None)
     with pytest.raises(ValueError, match="width is 100"):
         validate(width=100, height=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[0s] a\n[5 cut] b", ["text, line 2, column 2: 5 has no unit: " + UNITS]),
+        ("[0s] a\n[5s cut] b", []),
+        (["text", 0], []),
+    ],
+)
+def test_a_mistake_in_a_schedule_is_said_before_anything_runs(text, said):
+    workflow = json.loads(DEMO.read_text("utf-8"))
+    (node,) = (n for n in workflow.values() if n["class_type"] == "CLIPTextEncode")
+    node["class_type"] = "RelaxForcingPromptSchedule"
+    node["inputs"] |= {"text": text, "transition": "keep", "blend_seconds": 1.0}
+    workflow["text"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "[5] a"}}
+    assert sorted(set(told(workflow))) == said
