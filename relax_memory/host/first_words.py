@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
+from ..direction.grammar import parse
+from ..direction.script import ScriptError
+
 WORDS, LETTERS = 6, 40
-TEXTS = ("text", "prompt", "positive_prompt", "t5xxl", "string", "string_a", "value")
+SCHEDULE = "RelaxForcingPromptSchedule"
+TEXTS = (
+    *("before", "text", "prompt", "positive_prompt"),  # the shots before a shot come first
+    *("t5xxl", "string", "string_a", "value"),
+)
 
 
 def first_words(hidden: io.HiddenHolder | None, name: str = "positive") -> str:
@@ -34,12 +41,26 @@ def _texts(prompt: dict, start: object, name: str) -> Iterator[str]:
         if not isinstance(value, list) or not value or str(value[0]) in seen:
             continue
         seen.add(str(value[0]))
-        inputs = prompt.get(str(value[0]), {}).get("inputs", {})
+        node = prompt.get(str(value[0]), {})
+        inputs = node.get("inputs", {})
         if name in inputs:
             waiting[:0] = [inputs[name]]
         else:
             links = [given for given in inputs.values() if isinstance(given, list)]
-            waiting[:0] = [inputs[text] for text in TEXTS if text in inputs] + links
+            texts = [inputs[text] for text in TEXTS if text in inputs]
+            if node.get("class_type") == SCHEDULE:
+                texts = [_first_shot(text) for text in texts]
+            waiting[:0] = texts + links
+
+
+def _first_shot(text: object) -> object:
+    """The words of the first shot of a script; what is no script stays as it is."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return parse(text).cues[0].text
+    except ScriptError:
+        return text
 
 
 def _beginning(text: str) -> str:

@@ -37,6 +37,14 @@ FOUND = {
     | {"1": node("CLIPTextEncode", clip=["0", 0], text=["6", 0])}
     | {"6": node("PrimitiveStringMultiline", value=FOX)}
     | sampler(["1", 0]),
+    "the first shot of a schedule": CLIP
+    | {"1": node("RelaxForcingPromptSchedule", clip=["0", 0], text=f"[0s] {FOX}\n[5s #] {TREE}")}
+    | sampler(["1", 0]),
+    "the first of some shots": ENCODERS
+    | {"3": node("CLIPTextEncode", clip=["0", 0], text=TREE)}
+    | {"4": node("RelaxForcingShot", conditioning=["1", 0], start_seconds=0.0, scene="")}
+    | {"5": node("RelaxForcingShot", conditioning=["3", 0], scene="wood", before=["4", 0])}
+    | sampler(["5", 0]),
     "behind an empty one": CLIP
     | {"1": node("CLIPTextEncode", clip=["0", 0], text=" ")}
     | {"3": node("CLIPTextEncode", clip=["0", 0], text=FOX)}
