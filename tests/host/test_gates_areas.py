@@ -72,6 +72,14 @@ def test_a_part_of_the_film_is_that_of_the_chunks_which_it_touches(way):
     assert torch.equal(both, always)
 
 
+def test_a_prompt_that_begins_later_sits_out_without_clean_passes_too():
+    prompts = whole() + share_of_film(part(), temporal=0.4, z=0.6)
+    inputs = {"length": 57, "clean_pass": "never"}
+    video, plain = sample(positive=prompts, **inputs), sample(**inputs)
+    assert torch.equal(video[:, :, :9], plain[:, :, :9])
+    assert (video - plain)[:, :, 9:].abs().max() > 0.01
+
+
 def test_a_prompt_that_begins_later_knows_the_whole_past():
     """Going on from the chunks that it sat out gives what it remembers of them."""
     prompts = whole() + share_of_film(part(), temporal=0.4, z=0.6)

@@ -12,7 +12,7 @@ import comfy.samplers
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ..gates.areas import takes_part
+from ..gates.areas import FRAMES, takes_part
 from ..options import KEY
 from .ledger import Stream
 from .session import Session
@@ -63,7 +63,7 @@ class Entries:
     def evaluate(
         self, streams: Iterable[Stream], x: Tensor, sigma: Tensor, model_options: dict
     ) -> None:
-        """Run these entries alone over the latents `x`, for what is remembered of it.
+        """Run these entries alone, also where they hold for other chunks, over the latents `x`, for what is remembered of it.
 
         Raises:
             RuntimeError: an entry that never came through the host's function.
@@ -77,6 +77,6 @@ class Entries:
                 )
             position, entry = self._met[stream]
             conds += [[] for _ in range(position + 1 - len(conds))]
-            conds[position].append(entry)
+            conds[position].append({k: v for k, v in entry.items() if k != FRAMES})
         if conds:
             comfy.samplers.calc_cond_batch(self._guider.inner_model, conds, x, sigma, model_options)
