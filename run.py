@@ -235,6 +235,15 @@ def on_data():
     return ["--base-directory", str(DATA), "--database-url", database]
 
 
+def give_examples(host):
+    """The picture and the video that templates ask for: ComfyUI's own, and one of the demo's."""
+    folder = DATA / "input"
+    folder.mkdir(parents=True, exist_ok=True)
+    for example in (host / "input" / "example.png", ROOT / "lab" / "my_video.mp4"):
+        if example.is_file() and not (folder / example.name).exists():
+            shutil.copy(example, folder)
+
+
 def host_command(python, host, arguments):
     """The command that starts ComfyUI, on the CPU where torch finds nothing better."""
     probe = "import torch; print('' if torch.accelerator.is_available() else '--cpu')"
@@ -350,6 +359,7 @@ def serve(arguments):
     install_pack()
     if host == HOST:
         arguments = on_data() + arguments
+        give_examples(host)
     elif ROOT.parent != host / "custom_nodes":
         paths = DATA / "extra_model_paths.yaml"  # JSON is YAML
         paths.write_text(json.dumps({"relax": {"custom_nodes": str(DATA / "custom_nodes")}}))

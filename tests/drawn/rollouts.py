@@ -101,7 +101,10 @@ def prefix(seed: int) -> Verdict:
         given = latent["samples"]
         plain = sample(model=model, prefix={"samples": given.clone()})
         wrong = differs(video, plain) or differs(video[:, :, : given.shape[2]], given)
-        return wrong or _unsaid(_content(latent) - {"samples", "batch_index"}, said)
+        content = _content(latent) - {"samples", "batch_index"}
+        if "noise_mask" in content and (latent["noise_mask"] == 1).all():
+            content.remove("noise_mask")  # all is to be kept
+        return wrong or _unsaid(content, said)
 
     return judge(make, lambda: " -> ".join(drawn.used))
 

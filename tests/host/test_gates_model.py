@@ -1,6 +1,7 @@
 """What a MODEL carries is called by the host, harmless, said, or refused by name."""
 
 import pytest
+import seen
 import tiny
 import torch
 from comfy_extras.nodes_apg import APG
@@ -133,3 +134,14 @@ def test_what_the_host_calls_is_let_through_in_silence(caplog):
     assert WAYS["own"](model=model, **inputs).isfinite().all()
     assert "takes no part" not in caplog.text
     assert "does not know" not in caplog.text
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_without_a_memory_node_is_said_on_the_node(way):
+    with seen.node() as shown:
+        without = WAYS[way](model=tiny.model("wan"))
+    assert any("No memory node: the settings of the paper" in text for text in shown.texts)
+    with seen.node() as shown:
+        remembered = WAYS[way](model=tiny.remembering(reservoir_frames=120))
+    assert not any("No memory node" in text for text in shown.texts)
+    assert torch.equal(without, remembered)

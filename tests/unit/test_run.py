@@ -394,3 +394,21 @@ def test_anything_else_is_answered_with_the_usage(arguments):
     with pytest.raises(SystemExit) as stop:
         run.main(arguments)
     assert stop.value.code == run.USAGE
+
+
+def test_templates_find_the_files_that_they_ask_for_and_a_users_own_stay(root):
+    """`serve` puts them into the served input folder, unless there are such."""
+    (root / "host/input").mkdir(parents=True)
+    (root / "host/input/example.png").write_bytes(b"picture")
+    (root / "lab").mkdir()
+    (root / "lab/my_video.mp4").write_bytes(b"video")
+    run.give_examples(root / "host")
+    (run.DATA / "input/my_video.mp4").write_bytes(b"of the user")
+    run.give_examples(root / "host")
+    assert (run.DATA / "input/example.png").read_bytes() == b"picture"
+    assert (run.DATA / "input/my_video.mp4").read_bytes() == b"of the user"
+
+
+def test_the_example_video_is_small_and_in_the_repository():
+    video = SCRIPT.parent / "lab/my_video.mp4"
+    assert 5_000 < video.stat().st_size < 100_000

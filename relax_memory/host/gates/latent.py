@@ -54,7 +54,7 @@ def check_not_empty(prefix: Tensor) -> None:
 
 def check_latent(latents: Tensor, grid: Grid) -> None:
     """Raise ValueError unless these are latents of a Wan 2.1 video."""
-    if latents.ndim != 5 or latents.shape[1] != grid.channels:
+    if latents.ndim != 5 or latents.shape[1] != grid.channels or not latents.numel():
         raise ValueError(
             f"latent_image has shape {list(latents.shape)}, but chunked sampling needs a video "
             f"[batch, {grid.channels}, frames, height / {grid.pixels}, width / {grid.pixels}]: use "

@@ -20,7 +20,7 @@ from ...plan import Plan
 from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
-from ..gates.model import check_devices
+from ..gates.model import check_model
 from ..model.family import grid_of
 from ..options import KEY
 from .budget import Budget, check_budget, make_budget
@@ -62,7 +62,7 @@ def add_reservation(model: ModelPatcher) -> None:
                 for name, conds in guider.conds.items()
             }
             options = guider.model_options["transformer_options"]
-            check_devices(guider.model_patcher)
+            check_model(guider.model_patcher)  # before what wraps the sampler sees it
             check_latent(noise, grid_of(guider.model_patcher))
             plan = sampler.plan(guider.model_patcher, noise.shape[2])
             budget = decide(guider, plan, options[KEY].storage, noise, sampler.spared_bytes)

@@ -63,7 +63,9 @@ class Entries:
     def evaluate(
         self, streams: Iterable[Stream], x: Tensor, sigma: Tensor, model_options: dict
     ) -> None:
-        """Run these entries alone, also where they hold for other chunks, over the latents `x`, for what is remembered of it.
+        """Run these entries alone over the latents `x`, for what is remembered of it.
+
+        They take part whatever frames they hold for.
 
         Raises:
             RuntimeError: an entry that never came through the host's function.

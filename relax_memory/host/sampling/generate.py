@@ -28,7 +28,7 @@ from ..request import Request
 from .guided import GuidedRollout
 from .latents import frames_of
 from .progress import Progress
-from .sampler import RolloutSampler
+from .sampler import NO_MEMORY_NODE, RolloutSampler
 
 
 def generate(
@@ -47,7 +47,7 @@ def generate(
     """
     note_lengths(request)
     if options_of(request.model) is None:
-        note("No memory node: the settings of the paper are used")
+        note(NO_MEMORY_NODE)
     model = remembering(request.model)
     schedule = request.schedule
     plan = Plan(

@@ -24,6 +24,7 @@ from ..following import AS_MADE, chunk_frames, follow_sigmas
 from ..gates.guider import check_run
 from ..gates.sigmas import check_first
 from ..gates.words import say
+from ..notice import note
 from ..options import Options, in_run, options_of
 from ..room.reserve import ChunkedSampler, decide
 from .guided import GuidedRollout
@@ -32,6 +33,7 @@ from .latents import FrameNoise, HostNoise, frames_of
 Callback = Callable[[int, Tensor, Tensor, int], None]
 Finish = Callable[[Finished, GuidedRollout], None]
 PREVIEW_BYTES_ON_DEVICE = 2**26
+NO_MEMORY_NODE = "No memory node: the settings of the paper are used"
 
 
 class MemorySampler(ChunkedSampler):
@@ -103,6 +105,7 @@ class MemorySampler(ChunkedSampler):
         given = options_of(model)
         plan = self.plan(model, x.shape[2])
         if given is None:  # a memory node would have decided before the model was loaded
+            note(NO_MEMORY_NODE)
             storage = decide(model_wrap, plan, Storage(), x).storage
             options = Options(policy=plan.policy, storage=storage)
         else:

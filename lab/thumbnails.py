@@ -1,0 +1,158 @@
+"""Pictures for the template browser: what each shared workflow makes, on the models of the demo.
+
+The graph stays as it is; where it loads real models the demo's come in their place, with their size
+and a prompt of their language. Three frames of each video, of the beginning, the middle and the
+end, are laid in a row, which is still readable where the browser shows them 218 pixels wide.
+"""
+
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import conftest  # noqa: F401  (the host before the repository on the path)
+import tiny
+from conftest import ROOT
+
+import av  # isort: skip
+import execution
+import folder_paths
+import nodes as host_nodes
+from PIL import Image
+
+WORKFLOWS = ROOT / "workflows"
+LOADERS = {"RelaxForcingLoadModel": 0, "UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2}
+SIDE, FRAMES, GAP = 340, 3, 4
+ORDER = (
+    "text",
+    "compare",
+    "demo",
+    "long",
+    "extend",
+    "image",
+    "resume",
+)  # the first is gone on from
+RESUMED = "a purple circle"
+VIDEO = ROOT / "lab/my_video.mp4"
+SIZE = {"width": 64, "height": 64}
+LENGTH, LONGER = 81, 121
+PROMPTS = {  # by the first words of a name after "Relax Forcing"
+    "compare": "a white triangle circling over a dotted blue field",
+    "demo": "a red circle bouncing over a striped green field, fast",
+    "extend": "a blue triangle bouncing over a dotted green field",
+    "image": "a blue triangle bouncing over a dotted green field",
+    "long": "a purple circle and a yellow triangle over a plain grey field",
+    "resume": "a purple circle and a yellow triangle over a plain grey field",
+    "text to long video - custom": "a blue triangle bouncing over a dotted green field",
+    "text to long video - self": "a white circle and a red square over a checkered blue field",
+}
+
+
+class Host:
+    """The host's executor with nobody who listens."""
+
+    def __init__(self) -> None:
+        server = SimpleNamespace(client_id=None, last_node_id=None, send_sync=lambda *_: None)
+        server.send_progress_text = lambda *_: None
+        self._executor = execution.PromptExecutor(server, cache_args={"ram": 0, "ram_inactive": 0})
+
+    def videos(self, prompt: dict) -> list[Path]:
+        """The finished videos of a workflow, by node."""
+        outputs = [
+            key
+            for key, node in prompt.items()
+            if getattr(host_nodes.NODE_CLASS_MAPPINGS[node["class_type"]], "OUTPUT_NODE", False)
+        ]
+        self._executor.execute(prompt, "thumbnails", {}, outputs)
+        if not self._executor.success:
+            raise RuntimeError(self._executor.status_messages[-1][1]["exception_message"])
+        shown = self._executor.history_result["outputs"].values()
+        files = [file for ui in shown for file in ui.get("images", ())]
+        output = Path(folder_paths.get_output_directory())
+        paths = [output / file["subfolder"] / file["filename"] for file in files]
+        return [path for path in paths if path.suffix == ".mp4"]
+
+
+def on_demo_models(workflow: dict, prompt: str, rollout: str) -> dict:
+    """The same graph with the demo's models, size and language."""
+    workflow = copy.deepcopy(workflow)
+    swapped = {key: LOADERS.get(node["class_type"]) for key, node in workflow.items()}
+    for node in workflow.values():
+        inputs = node["inputs"]
+        inputs.update({name: value for name, value in SIZE.items() if name in inputs})
+        for name, value in inputs.items():
+            if isinstance(value, list) and swapped.get(value[0]) is not None:
+                inputs[name] = ["demo", swapped[value[0]]]
+        if isinstance(inputs.get("length"), int):
+            inputs["length"] = LONGER if "prefix" in inputs else LENGTH
+        if node.get("_meta", {}).get("title") == "Length":
+            inputs["value"] = LENGTH
+        if "rollout" in inputs:
+            inputs["rollout"] = rollout
+        if node["class_type"] == "CLIPTextEncode" and isinstance(inputs["text"], str):
+            inputs["text"] = prompt
+    kept = {key: node for key, node in workflow.items() if swapped[key] is None}
+    return kept | {"demo": {"class_type": "RelaxForcingDemoModels", "inputs": {}}}
+
+
+def picture(videos: list[Path]) -> Image.Image:
+    """A row for each video of the same length, below one another."""
+    rows = [strip(video) for video in videos]
+    whole = Image.new("RGB", (rows[0].width, len(rows) * (SIDE + GAP) - GAP), "white")
+    for index, row in enumerate(rows):
+        whole.paste(row, (0, index * (SIDE + GAP)))
+    return whole
+
+
+def strip(video: Path) -> Image.Image:
+    """Frames of the beginning, the middle and the end in a row."""
+    with av.open(str(video)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    row = Image.new("RGB", (FRAMES * SIDE + (FRAMES - 1) * GAP, SIDE), "white")
+    for place in range(FRAMES):
+        frame = frames[place * (len(frames) - 1) // (FRAMES - 1)]
+        row.paste(frame.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (place * (SIDE + GAP), 0))
+    return row
+
+
+def example_inputs(video: Path, folder: Path) -> None:
+    """The picture and the short video that templates ask for; `run.py serve` has the video too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with av.open(str(video)) as container:
+        next(container.decode(video=0)).to_image().save(folder / "example.png")
+    shutil.copy(video, folder / VIDEO.name)
+    shutil.copy(video, VIDEO)
+
+
+def in_order(path: Path) -> int:
+    """Workflows that go on from something come after what makes it."""
+    words = path.stem.removeprefix("Relax Forcing ").split()
+    return ORDER.index(words[0])
+
+
+def main() -> None:
+    tiny.pack()
+    tiny.asyncio.run(host_nodes.init_builtin_extra_nodes())
+    host = Host()
+    with tempfile.TemporaryDirectory() as place:
+        folder_paths.set_output_directory(place)
+        folder_paths.set_input_directory(str(Path(place, "input")))
+        for path in sorted(sorted(WORKFLOWS.glob("api/*.json")), key=in_order):
+            name = path.stem.removeprefix("Relax Forcing ")
+            prompt = next(text for start, text in PROMPTS.items() if name.startswith(start))
+            saved = host_nodes.NODE_CLASS_MAPPINGS["RelaxForcingResume"].INPUT_TYPES()
+            labels = saved["required"]["rollout"][1]["options"]
+            rollout = next((label for label in labels if RESUMED in label), "")
+            workflow = json.loads(path.read_text("utf-8"))
+            videos = host.videos(on_demo_models(workflow, prompt, rollout))
+            shown = videos if name.startswith("compare") else videos[:1]
+            picture(shown).save(WORKFLOWS / f"{path.stem}.jpg", quality=88)
+            if not Path(place, "input").exists():  # of "text to long video - custom sampler"
+                example_inputs(videos[0], Path(place, "input"))
+            print(path.stem, [video.name for video in videos], flush=True)
+
+
+if __name__ == "__main__":
+    main()
