@@ -8,7 +8,7 @@ from .demo_models import RelaxForcingDemoModels
 from .direction import RelaxForcingPromptSchedule, RelaxForcingShot
 from .load_lora import RelaxForcingLoadLora
 from .load_model import RelaxForcingLoadModel
-from .memory import RelaxForcingMemory, RelaxForcingWindowMemory
+from .memory import MEMORY_NODES
 from .plan import RelaxForcingPlan
 from .resume import RelaxForcingResume
 from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
@@ -24,8 +24,7 @@ class RelaxForcingExtension(ComfyExtension):
         return [
             RelaxForcingLoadModel,
             RelaxForcingLoadLora,
-            RelaxForcingMemory,
-            RelaxForcingWindowMemory,
+            *MEMORY_NODES,
             RelaxForcingPromptSchedule,
             RelaxForcingShot,
             RelaxForcingSampler,

@@ -12,6 +12,11 @@ from ..relax_memory.policies import RelaxedMemory, WindowMemory
 
 CATEGORY = "Relax Forcing"
 
+MODEL = io.Model.Input("model", tooltip="A causal Wan 2.1 text-to-video model, LoRAs included.")
+REMEMBERING = io.Model.Output(
+    tooltip="The model with memory, for Relax Forcing Sampler. Other samplers run it as if it had "
+    "none."
+)
 ROPE = io.Combo.Input(
     "rope",
     options=["hybrid", "absolute"],
@@ -33,9 +38,7 @@ class RelaxForcingMemory(io.ComfyNode):
             "few chosen frames instead of all of them. The defaults are those of the paper.",
             search_aliases=["long video", "kv cache", "self forcing", "causal", "infinite"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="A causal Wan 2.1 text-to-video model, LoRAs included."
-                ),
+                MODEL,
                 io.Int.Input(
                     "sink_frames",
                     default=2,
@@ -108,12 +111,7 @@ class RelaxForcingMemory(io.ComfyNode):
                     "their memory and changes the video very slightly.",
                 ),
             ],
-            outputs=[
-                io.Model.Output(
-                    tooltip="The model with memory, for Relax Forcing Sampler. Other samplers run "
-                    "it as if it had none."
-                )
-            ],
+            outputs=[REMEMBERING],
         )
 
     @classmethod
@@ -134,9 +132,7 @@ class RelaxForcingWindowMemory(io.ComfyNode):
             "window of the newest frames, and at the first ones if you like.",
             search_aliases=["sliding window", "dense", "streaming"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="A causal Wan 2.1 text-to-video model, LoRAs included."
-                ),
+                MODEL,
                 io.Int.Input(
                     "sink_frames",
                     default=0,
@@ -164,12 +160,7 @@ class RelaxForcingWindowMemory(io.ComfyNode):
                     "node says what that is, and what it leaves out.",
                 ),
             ],
-            outputs=[
-                io.Model.Output(
-                    tooltip="The model with memory, for Relax Forcing Sampler. Other samplers run "
-                    "it as if it had none."
-                )
-            ],
+            outputs=[REMEMBERING],
         )
 
     @classmethod
@@ -181,3 +172,9 @@ class RelaxForcingWindowMemory(io.ComfyNode):
             note(words)
             policy = replace(trained, rope=policy.rope) if trained else policy
         return io.NodeOutput(with_memory(model, policy))
+
+
+MEMORY_NODES: list[type[io.ComfyNode]] = [
+    RelaxForcingMemory,
+    RelaxForcingWindowMemory,
+]

@@ -158,9 +158,12 @@ class Plan:
         """A finite plan long enough to reach the peak of an open-ended one."""
         if self.policy.reach_frames is None:
             raise ValueError("An unlimited window without an end needs unlimited memory.")
+        past_frames = reach = self.policy.reach_frames + 1
+        while past_frames < reach + len(self.policy.roles(past_frames, self.chunk_frames).sink):
+            past_frames *= 2  # until all sinks are there
         return Plan(
             self.policy,
-            total_frames=self.prefix_frames + 3 * self.policy.reach_frames + 3 * self.chunk_frames,
+            total_frames=self.prefix_frames + past_frames + 3 * (reach + self.chunk_frames),
             chunk_frames=self.chunk_frames,
             prefix_frames=self.prefix_frames,
         )

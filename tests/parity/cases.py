@@ -1,13 +1,13 @@
 """One rollout described once and run twice: by the pack's nodes and by the reference."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import tiny
 import torch
 from comfy.model_patcher import ModelPatcher
 from parity import reference
-from parity.reference import Relaxed, Window
+from parity.reference import OtherMemory, Relaxed
 from parity.reference_model import Transformer
 
 TOLERANCE = 5e-5  # of float32 against float64: greatest error over greatest value
@@ -20,7 +20,7 @@ PROMPT_SEEDS = {"positive": 1, "negative": 2}
 class Case:
     """Settings of one rollout; `frames` and `given` count latent frames, given ones included."""
 
-    memory: Relaxed | Window = Relaxed()
+    memory: Relaxed | OtherMemory = Relaxed()
     frames: int = 24
     n: int = 3
     batch: int = 1
@@ -81,16 +81,10 @@ def expected(case: Case):
     return torch.stack(videos), choices
 
 
-def with_memory(model: ModelPatcher, memory: Relaxed | Window, device="auto") -> ModelPatcher:
+def with_memory(model: ModelPatcher, memory: Relaxed | OtherMemory, device="auto") -> ModelPatcher:
     """The model after the pack's memory node with these settings."""
-    if isinstance(memory, Window):
-        return tiny.node(
-            "RelaxForcingWindowMemory",
-            model=model,
-            sink_frames=memory.sink,
-            window_frames=memory.window,
-            rope=memory.rope,
-        )[0]
+    if not isinstance(memory, Relaxed):
+        return tiny.node(memory.node, model=model, **asdict(memory))[0]
     return tiny.node(
         "RelaxForcingMemory",
         model=model,

@@ -8,6 +8,7 @@ code with the pack, and a batch is simply several samples.
 import functools
 import itertools
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy
 import torch
@@ -33,13 +34,14 @@ class Relaxed:
     rope: str = "hybrid"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """The first `sink` frames and the newest `window`; a window of 0 has no limit."""
+class OtherMemory(Protocol):
+    """Inputs of another memory's node, and its rule; in a file of `memories`."""
 
-    sink: int = 0
-    window: int = 18
-    rope: str = "hybrid"
+    rope: str
+    node: str  # its id
+
+    def choose(self, cached: list[int]) -> "Choice":
+        """The frames that the next chunk reads of those that there are, the oldest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def relaxation_score(frame, sink: list, tail: list, weight: float) -> float:
 class Memory:
     """What one sample remembers under one conditioning: its past frames, the oldest first."""
 
-    def __init__(self, settings: Relaxed | Window):
+    def __init__(self, settings: Relaxed | OtherMemory):
         self.settings = settings
         self.cached = []  # frame numbers
         self.frames = {}  # frame number: keys and values of every layer
@@ -111,8 +113,8 @@ class Memory:
 
     def choose(self) -> Choice:
         """The frames that the next chunk reads; among equal scores the older frame wins."""
-        if isinstance(self.settings, Window):
-            return self.choose_window()
+        if not isinstance(self.settings, Relaxed):
+            return self.settings.choose(self.cached)
         s, cached = self.settings, self.cached
         sink, rest = tuple(cached[: s.sink]), tuple(cached[s.sink :])
         middle = rest[: max(0, len(rest) - s.tail)]
@@ -132,14 +134,6 @@ class Memory:
         ranked = sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])
         history = tuple(sorted(candidate for _, candidate in ranked[: s.history]))
         return Choice(sink=sink, history=history, tail=tail, candidates=candidates, scores=scores)
-
-    def choose_window(self) -> Choice:
-        s, cached = self.settings, self.cached
-        if s.window == 0 or len(cached) <= s.sink + s.window:
-            return Choice(sink=(), history=(), tail=tuple(cached))
-        return Choice(
-            sink=tuple(cached[: s.sink]), history=(), tail=tuple(cached[len(cached) - s.window :])
-        )
 
     def placed(self, choice: Choice, chunk: list[int]) -> list:
         """The frames to read with the time each stands at while `chunk` stands at its true one."""
@@ -190,7 +184,7 @@ def predict_each(model: Transformer, texts, chunk: list[int], placed, x: torch.T
 
 def rollout(
     model: Transformer,
-    settings: Relaxed | Window,
+    settings: Relaxed | OtherMemory,
     texts: list[torch.Tensor],
     *,
     cfg: float,

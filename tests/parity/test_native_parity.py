@@ -15,10 +15,11 @@ from comfy.model_management import InterruptProcessingException
 from comfy_extras import nodes_ar_video, nodes_custom_sampler
 from parity import cases, reference
 from parity.cases import TOLERANCE, Case, error
-from parity.reference import Relaxed, Window, noise
+from parity.memories.window import Window
+from parity.reference import Relaxed, noise
 
 ROUNDING = 2e-6  # float32 with memory at negative times against true times; measured 3.3e-7
-DENSE = Window(window=0)
+DENSE = Window(window_frames=0)
 STATE = {"Session", "Memory", "Bank", "KeyValueBuffer"}  # classes that live for one run
 
 
@@ -181,7 +182,7 @@ def test_sampling_leaves_the_global_random_state_alone():
         Case(memory=Relaxed(history=2), batch=2, cfg=3.0),
         Case(memory=Relaxed(), given=4),
         Case(memory=Relaxed(rope="absolute")),
-        Case(memory=Window(sink=1, window=6)),
+        Case(memory=Window(sink_frames=1, window_frames=6)),
     ],
     ids=["evicting", "batch, cfg", "prefix", "absolute", "window"],
 )

@@ -7,7 +7,8 @@ import tiny
 import torch
 from comfy.latent_formats import Wan21
 from parity import reference
-from parity.reference import Choice, Memory, Relaxed, Window
+from parity.memories.window import Window
+from parity.reference import Choice, Memory, Relaxed
 from parity.reference_model import Transformer
 
 TEXT = tiny.conditioning(5, tokens=7)[0][0]
@@ -155,10 +156,10 @@ def test_hybrid_puts_sink_and_history_before_the_tail():
 
 
 def test_window_reads_sinks_and_the_newest():
-    memory = memory_of(Window(sink=1, window=3), [0.0] * 10)
+    memory = memory_of(Window(sink_frames=1, window_frames=3), [0.0] * 10)
     assert memory.choose() == Choice(sink=(0,), history=(), tail=(7, 8, 9))
     assert [time for time, _ in memory.placed(memory.choose(), [10])] == [6, 7, 8, 9]
-    assert memory_of(Window(window=0), [0.0] * 10).choose().tail == tuple(range(10))
+    assert memory_of(Window(window_frames=0), [0.0] * 10).choose().tail == tuple(range(10))
 
 
 def test_given_frames_come_first_with_their_remainder():

@@ -1,7 +1,9 @@
 """The pack's real nodes in the real host equal the literal reference, choice for choice."""
 
 import dataclasses
+import importlib
 import itertools
+from pathlib import Path
 
 import pytest
 import tiny
@@ -10,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from hypothesis import given, settings, strategies
 from parity import cases, reference
 from parity.cases import SIGMAS, TOLERANCE, Case, error, expected
-from parity.reference import Relaxed, Window
+from parity.reference import Relaxed
 
 TWO_STEPS = {"sigmas": (1.0, 0.8333333, 0.0), "sigmas_first": SIGMAS}
 CASES = {
@@ -41,13 +43,6 @@ CASES = {
     "cfg": Case(memory=Relaxed(reservoir=18), cfg=3.0),
     "cfg, batch of 2": Case(memory=Relaxed(reservoir=18), cfg=3.0, batch=2),
     "cfg, prompts of other lengths": Case(memory=Relaxed(reservoir=18), cfg=3.0, tokens=(8, 5)),
-    "window": Case(memory=Window(window=6)),
-    "window of 4": Case(memory=Window(window=4)),
-    "window with sinks": Case(memory=Window(sink=2, window=4)),
-    "window with sinks, absolute": Case(memory=Window(sink=2, window=4, rope="absolute")),
-    "window without limit": Case(memory=Window(window=0)),
-    "window, frame by frame": Case(memory=Window(sink=1, window=3), n=1, frames=16),
-    "window, cfg, batch of 2": Case(memory=Window(sink=1, window=4), cfg=3.0, batch=2, frames=15),
     "from 1 frame": Case(given=1),
     "from 5 frames": Case(given=5),
     "from 12 frames": Case(memory=Relaxed(reservoir=12), given=12),
@@ -55,7 +50,6 @@ CASES = {
     "from 4 frames, frame by frame": Case(memory=Relaxed(reservoir=12), given=4, n=1, frames=18),
     "from 4 frames, batch of 2, cfg": Case(given=4, batch=2, cfg=3.0, frames=16),
     "from 4 frames, absolute": Case(memory=Relaxed(rope="absolute"), given=4),
-    "from 4 frames, window": Case(memory=Window(sink=1, window=3), given=4),
     "first schedule": Case(**TWO_STEPS, memory=Relaxed(reservoir=15), frames=30),
     "first schedule, frame by frame, cfg, batch of 2": Case(
         **TWO_STEPS, memory=Relaxed(reservoir=12), frames=14, n=1, cfg=3.0, batch=2
@@ -77,8 +71,9 @@ CASES = {
     "no clean pass, 1 step": Case(sigmas=(1.0, 0.0), clean_pass=False, frames=18),
     "no clean pass, from 4 frames": Case(clean_pass=False, given=4, cfg=3.0, frames=19),
     "no clean pass, absolute": Case(clean_pass=False, memory=Relaxed(rope="absolute")),
-    "no clean pass, window": Case(clean_pass=False, memory=Window(sink=1, window=4)),
 }
+for path in sorted(Path(__file__).parent.glob("memories/*.py")):
+    CASES |= importlib.import_module(f"parity.memories.{path.stem}").CASES
 
 
 def assert_same_choices(trace, case: Case) -> None:

@@ -30,7 +30,8 @@ class NaiveMemory:
 
     def _score(self, frame, roles):
         sink, tail = self._direction(roles.sink), self._direction(roles.tail)
-        return self._direction([frame]) @ (sink - self._policy.redundancy_weight * tail)
+        weight = getattr(self._policy, "redundancy_weight", 0.0)  # as `Policy.scores` has it
+        return self._direction([frame]) @ (sink - weight * tail)
 
     def _direction(self, frames):
         if not frames:

@@ -87,6 +87,11 @@ def test_the_paper_s_settings_keep_at_most_47_past_frames(total_frames, peak_fra
     assert paper_plan(total_frames).peak_frames(0) == peak_frames
 
 
+def sinks_of(policy):
+    """The frames that a policy with a limit always reads."""
+    return policy.roles(2 * policy.reach_frames + 20, 1).sink
+
+
 @given(
     bounded_policies,
     st.integers(1, CHUNK_FRAMES),
@@ -98,7 +103,7 @@ def test_without_an_end_a_plan_agrees_with_a_very_long_one(policy, chunk_frames,
     long = Plan(policy, total_frames=5 * (policy.reach_frames + 20), **sizes)
     for chunk in itertools.islice(endless, min(30, long.chunk_count)):
         assert chunk == long.chunk(chunk.index)
-    always_read = set(range(policy.sink_frames))
+    always_read = sinks_of(policy)
     for frame in range(2 * policy.reach_frames):
         if frame not in always_read:
             assert endless.last_reader(frame) == long.last_reader(frame)
@@ -113,7 +118,7 @@ def test_without_an_end_a_plan_agrees_with_a_very_long_one(policy, chunk_frames,
 def test_without_an_end_a_sink_always_has_a_reader_to_come(policy, chunk_frames):
     plan = Plan(policy, total_frames=None, chunk_frames=chunk_frames)
     for chunk in itertools.islice(plan, 40):
-        sinks = [f for f in range(policy.sink_frames) if f < chunk.first_frame]
+        sinks = [f for f in sinks_of(policy) if f < chunk.first_frame]
         assert all(plan.last_reader(sink) > chunk.index for sink in sinks)
         for frame in chunk.frames:
             plan.last_reader(frame)
