@@ -189,11 +189,11 @@ def make_request(
             "are not known."
         )
     say(notes)
-    frames = grid_of(model).latent_frames(settings["length"])
+    length_frames = grid_of(model).latent_frames(settings["length"])
     return Request(
         model=model,
-        positive=_for_videos(positive, frames),
-        negative=negative and _for_videos(negative, frames),
+        positive=_for_videos(positive, length_frames),
+        negative=negative and _for_videos(negative, length_frames),
         prefix=samples,
         **followed,
         **settings,
