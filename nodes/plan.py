@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 
 from ..relax_memory.grid import WAN
 from ..relax_memory.host.notice import speaking, tell
+from ..relax_memory.host.reached import settings_of_sampler
 from ..relax_memory.host.room.forecast import forecast
 from .memory import CATEGORY
 from .sampler import CLEAN_PASS_INPUT, FRAMES_PER_CHUNK, check_widgets
@@ -18,7 +19,8 @@ class RelaxForcingPlan(io.ComfyNode):
             display_name="Relax Forcing Plan",
             category=CATEGORY,
             description="Tells before sampling how many chunks a video takes, which moments of the "
-            "past each can look back at, and how much memory it needs in each setting.",
+            "past each can look back at, how long that took in saved runs, and how much memory it "
+            "needs in each setting.",
             search_aliases=["memory estimate", "vram", "dry run"],
             is_output_node=True,
             inputs=[
@@ -67,11 +69,20 @@ class RelaxForcingPlan(io.ComfyNode):
                     tooltip="Denoising steps for each chunk. 0: as the checkpoint was made, or 4.",
                 ),
                 CLEAN_PASS_INPUT,
+                io.Boolean.Input(
+                    "from_sampler",
+                    default=False,
+                    optional=True,
+                    tooltip="Take size, length, frames per chunk, batch, steps and cfg from the "
+                    "one Relax Forcing Sampler or Stream that this model reaches, instead of from "
+                    "here.",
+                ),
             ],
             outputs=[
                 io.String.Output(tooltip="The plan in words; show it with a preview node."),
                 io.Image.Output(tooltip="What each chunk can look back at, as a picture."),
             ],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -80,7 +91,9 @@ class RelaxForcingPlan(io.ComfyNode):
 
     @classmethod
     @speaking
-    def execute(cls, model, **settings) -> io.NodeOutput:
+    def execute(cls, model, from_sampler=False, **settings) -> io.NodeOutput:
+        if from_sampler:
+            settings |= settings_of_sampler(cls.hidden)
         text, picture = forecast(model, **settings)
         tell(text)
         image = torch.from_numpy(picture).float().div(255)[None]

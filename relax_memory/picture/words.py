@@ -46,15 +46,18 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
     chunk_bytes: int,
     tiers: list[TierCost],
     passes: Passes,
+    chunk_seconds: float | None = None,
     remarks: Iterable[str] = (),
     grid: Grid = WAN,
 ) -> str:
     """The report of a finite plan for a video of `length` video frames.
 
     Args:
+        chunk_seconds: what a chunk took in saved runs; None: there are none.
         remarks: what else to mind.
     """
-    lines = [_length(plan, grid), passes.of(plan), *_look_back(plan, grid), ""]
+    lines = [_length(plan, grid), passes.of(plan), _time(plan, chunk_seconds)]
+    lines += [*_look_back(plan, grid), ""]
     lines += [f"Weights: {gigabytes(weights_bytes)}. A chunk in work: {gigabytes(chunk_bytes)}."]
     lines += [_tier(tier) for tier in tiers]
     warnings = [*remarks, *_warnings(plan, length, grid)]
@@ -78,6 +81,20 @@ def _length(plan: Plan, grid: Grid) -> str:
     return (
         f"{video_frames} frames, {video_frames / grid.fps:g} s at {grid.fps:g} fps, "
         f"in {plan.chunk_count} chunks of {plan.chunk_frames} latent frames."
+    )
+
+
+def _time(plan: Plan, chunk_seconds: float | None) -> str:
+    if chunk_seconds is None:
+        return "Time: no saved run of this model, size and settings tells how long it takes."
+    assert plan.chunk_count is not None, "a plan without an end has no report"
+    whole = plan.chunk_count * chunk_seconds
+    for unit, many in (("h", 3600), ("min", 60), ("s", 1)):
+        if whole >= 2 * many or unit == "s":
+            break
+    return (
+        f"Time: about {whole / many:.3g} {unit}, as saved runs of this model, size and settings "
+        f"took {chunk_seconds:.3g} s a chunk; decoding comes on top."
     )
 
 

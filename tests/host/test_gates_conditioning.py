@@ -1,5 +1,6 @@
 """What an entry of a CONDITIONING carries is read, harmless, said, or refused by name."""
 
+import comfy.sd
 import comfy_extras.nodes_wan as wan
 import nodes as host_nodes
 import pytest
@@ -151,3 +152,25 @@ def test_what_is_not_known_is_said_once(way, caplog):
         "no part."
     )
     assert caplog.text.count(sentence) == 1
+
+
+def lora_of_one_layer():
+    layer = "diffusion_model.blocks.0.self_attn.k"
+    generator = torch.Generator().manual_seed(4)
+    return {
+        f"{layer}.lora_up.weight": torch.randn(256, 4, generator=generator) / 8,
+        f"{layer}.lora_down.weight": torch.randn(4, 256, generator=generator) / 8,
+    }
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hooked_lora_is_the_same_lora_on_the_model(way):
+    """On all prompts a hook does what the loader does, for what is remembered too."""
+    group = hooks.create_hook_lora(lora_of_one_layer(), 0.8, 1.0)
+    hooked = WAYS[way](positive=hooks.set_hooks_for_conditioning(tiny.conditioning(1), group))
+    model, _ = comfy.sd.load_lora_for_models(
+        tiny.remembering(), None, lora_of_one_layer(), 0.8, 1.0
+    )
+    merged = WAYS[way](model=model)
+    torch.testing.assert_close(hooked, merged, rtol=0, atol=2e-5)
+    assert (merged - WAYS[way]())[:, :, 3:].abs().max() > 0.01

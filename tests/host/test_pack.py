@@ -100,6 +100,7 @@ CONTRACT = {
             "batch_size": 1,
             "steps?": 0,
             "clean_pass?": LAST["clean_pass?"],
+            "from_sampler?": False,
         },
         ["STRING", "IMAGE"],
     ),

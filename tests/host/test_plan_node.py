@@ -1,9 +1,17 @@
 """The plan node tells what a rollout then does."""
 
+import statistics
+
+import folder_paths
 import pytest
 import tiny
+from comfy_api.latest._io import Hidden
+from comfy_execution.utils import CurrentNodeContext
 from families import FILES
 from loading import load, saved
+from runs import sample
+
+from relax_memory.saved.archive import saved_rollouts
 
 SIZE = {"width": 64, "height": 32, "frames_per_chunk": 3, "batch_size": 1, "steps": 4}
 
@@ -67,3 +75,79 @@ def test_what_is_not_known_of_a_checkpoint_is_told():
     )
     assert "in 80 chunks of 3" in text
     assert "it is run with 3 frames a chunk and 4 steps" in text
+
+
+def test_time_is_the_median_of_saved_runs_of_the_same_model_size_and_settings(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    asked = {"width": 32, "height": 32, "length": 57, "frames_per_chunk": 3, "batch_size": 1}
+    asked |= {"model": tiny.remembering(), "steps": 2}
+    assert "no saved run" in tiny.node("RelaxForcingPlan", **asked)[0]
+    sample(length=57, autosave=True)
+    (run,) = saved_rollouts(tmp_path / "relax_forcing")
+    seconds = [chunk.trace.seconds for chunk in run.chunks()][1:]
+    took = f"{statistics.median(seconds):.3g} s a chunk"
+    assert f"took {took}; decoding" in tiny.node("RelaxForcingPlan", **asked)[0]
+    for other in ({"width": 48}, {"steps": 4}, {"batch_size": 2}, {"model": other_weights()}):
+        assert "no saved run" in tiny.node("RelaxForcingPlan", **asked | other)[0]
+
+
+def other_weights():
+    return tiny.node("RelaxForcingMemory", model=tiny.model("wan", seed=1), **tiny.MEMORY)[0]
+
+
+def workflow(*samplers, **inputs):
+    """Plan is node 7; its model comes from node 1, past which other nodes hand it on."""
+    prompt = {
+        "1": {"class_type": "RelaxForcingMemory", "inputs": {}},
+        "2": {"class_type": "LoraLoaderModelOnly", "inputs": {"model": ["1", 0]}},
+        "3": {"class_type": "PrimitiveInt", "inputs": {"value": 477}},
+        "7": {"class_type": "RelaxForcingPlan", "inputs": {"model": ["1", 0]}},
+    }
+    given = {"width": 64, "height": 32, "length": ["3", 0], "frames_per_chunk": 3}
+    given |= {"batch_size": 2, "steps": 2, "cfg": 3.0, **inputs}
+    for key, (kind, source) in enumerate(samplers, 10):
+        prompt[str(key)] = {"class_type": kind, "inputs": {"model": [source, 0], **given}}
+    return prompt
+
+
+def planned(prompt):
+    """The plan of a node that is executed in this workflow, with other values in its widgets."""
+    cls = tiny.pack()["RelaxForcingPlan"]
+    clone = cls.PREPARE_CLASS_CLONE({"hidden_inputs": {Hidden.prompt: prompt}})
+    with CurrentNodeContext("prompt", "7"):
+        inputs = {"model": tiny.remembering(), "length": 957, "from_sampler": True, **SIZE}
+        return clone.EXECUTE_NORMALIZED(**inputs).result[0]
+
+
+@pytest.mark.parametrize(
+    "sampler", [("RelaxForcingSampler", "1"), ("RelaxForcingStream", "2")], ids=["near", "far"]
+)
+def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler):
+    text = planned(workflow(sampler))
+    assert text.startswith("477 frames, 29.8125 s at 16 fps, in 40 chunks of 3")
+    assert "A chunk takes 3 passes" in text
+    here = SIZE | {"batch_size": 4, "steps": 2, "length": 477}
+    alone, _ = tiny.node("RelaxForcingPlan", model=tiny.remembering(), **here)
+    assert text == alone  # cfg 3 of 2 videos has as many rows as cfg 1 of 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (workflow(), "from_sampler is on, but model reaches no sampler: connect it to one"),
+        (
+            workflow(("RelaxForcingSampler", "1"), ("RelaxForcingStream", "2")),
+            r"reaches 2 samplers \(nodes 10, 11\)",
+        ),
+        (
+            workflow(("RelaxForcingSampler", "1"), width=["1", 0]),
+            r"width of the sampler \(node 10\) is worked out by another node",
+        ),
+    ],
+    ids=["none", "several", "worked out"],
+)
+def test_a_sampler_that_cannot_be_read_is_said(prompt, words):
+    with pytest.raises(ValueError, match=words):
+        planned(prompt)

@@ -1,5 +1,7 @@
 """What a video will cost and remember on this machine, without sampling."""
 
+import math
+
 import numpy
 from comfy.model_patcher import ModelPatcher
 
@@ -10,7 +12,8 @@ from ...plan import Plan
 from ...policies import RelaxedMemory
 from ..following import AS_MADE, chunk_frames, follow
 from ..gates.latent import check_size
-from ..model.attention import check_supported
+from ..keeping.pace import chunk_seconds
+from ..model.attention import check_supported, with_memory
 from ..model.family import grid_of
 from ..options import Options, options_of
 from .budget import Budget, make_budget
@@ -26,11 +29,12 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
     batch_size: int,
     steps: int = 0,
     clean_pass: str = AS_MADE,
+    cfg: float = 1.0,
 ) -> tuple[str, numpy.ndarray]:
     """The plan of a video of `length` video frames in words, and as a picture uint8 `[H, W, 3]`.
 
-    Counts one conditioning, as at cfg 1. `frames_per_chunk` and `steps` 0: as the checkpoint was
-    made.
+    Counts one conditioning at cfg 1, else two. `frames_per_chunk` and `steps` 0: as the
+    checkpoint was made.
 
     Raises:
         ValueError: a model or sizes that cannot be sampled.
@@ -59,7 +63,8 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         clean_pass=followed["clean_pass"],
     )
     latent_height, latent_width = grid.latent_size(width, height)
-    size = {"rows": batch_size, "height": latent_height, "width": latent_width}
+    rows = batch_size if math.isclose(cfg, 1.0) else 2 * batch_size
+    size = {"rows": rows, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, plan, remembered.storage, **size)
     tiers = [
         make_budget(model, plan, Storage(device=device, dtype=dtype), **size)
@@ -74,6 +79,17 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         chunk_bytes=chosen.chunk_bytes,
         tiers=[_tier(budget, chosen) for budget in tiers],
         passes=passes,
+        chunk_seconds=chunk_seconds(
+            model if options_of(model) else with_memory(model, RelaxedMemory()),
+            {
+                "width": width,
+                "height": height,
+                "frames_per_chunk": plan.chunk_frames,
+                "batch_size": batch_size,
+                "steps": steps,
+                "cfg": cfg,
+            },
+        ),
         remarks=notes,
     )
     return text, draw_plan(plan)
