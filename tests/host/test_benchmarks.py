@@ -65,6 +65,13 @@ def test_the_rollout_is_compared_with_the_hosts_at_each_length():
     assert "growth_from_10_percent" in lengths["lengths"]["90"]["relaxed"]
 
 
+def test_fewer_steps_are_measured_beside_four():
+    sides = bench("few_steps", "--size", "48", "32", "--layers", "1", "--chunks", "3")
+    passes = {"4 steps": 5, "2 steps": 3, "1 step": 2, "4 steps, no clean pass": 4}
+    assert {name: side["passes"] for name, side in sides.items()} == passes
+    assert all(side["seconds_per_chunk"] > 0 for side in sides.values())
+
+
 def test_the_overlap_is_measured_against_both_parts_and_both_in_turn():
     arguments = ("--size", "32", "32", "--dim", "128", "--layers", "1", "--chunks", "2")
     figures = bench("overlap", *arguments, "--runs", "1")
