@@ -45,6 +45,8 @@ PROMPTS = {  # by the first words of a name after "Relax Forcing"
     "image": "a blue triangle bouncing over a dotted green field",
     "long": "a purple circle and a yellow triangle over a plain grey field",
     "resume": "a purple circle and a yellow triangle over a plain grey field",
+    "text to long video - causal": "a yellow square bouncing over a striped blue field",
+    "text to long video - fast": "a red triangle circling over a plain green field, fast",
     "text to long video - custom": "a blue triangle bouncing over a dotted green field",
     "text to long video - self": "a white circle and a red square over a checkered blue field",
 }

@@ -212,7 +212,8 @@ def test_the_name_is_found_by_the_words_that_users_type(path):
 
 def test_each_way_to_a_video_is_found_by_its_name():
     names = [path.stem for path in UI]
-    for words in ("text to long video", "image to video", "self forcing", "resume", "demo"):
+    ways = ("text to long video", "image to video", "self forcing", "resume", "demo")
+    for words in (*ways, "causal forcing", "frame-wise", "2-step", "fast"):
         assert any(words in name for name in names), words
 
 
