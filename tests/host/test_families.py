@@ -160,19 +160,25 @@ def test_an_image_to_video_model_of_diffusers_is_named(model_folder):
         load(saved(model_folder, content))
 
 
-def test_scaled_fp8_of_a_family_keeps_its_scales(model_folder):
-    layer = "blocks.0.ffn.0"
-    weight = WEIGHTS[f"{layer}.weight"]
-    scale = weight.abs().max() / 448
-    content = WEIGHTS | {
-        "scaled_fp8": torch.zeros(2).to(torch.float8_e4m3fn),
-        f"{layer}.weight": (weight / scale).to(torch.float8_e4m3fn),
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+@pytest.mark.parametrize(
+    ("dtype", "most", "error"),
+    [(torch.float8_e4m3fn, 448, 0.05), (torch.float8_e5m2, 57344, 0.1)],
+    ids=["e4m3", "e5m2"],
+)
+def test_scaled_fp8_of_a_family_keeps_its_scales(model_folder, prefix, dtype, most, error):
+    layer = f"{prefix}blocks.0.ffn.0"
+    weight = WEIGHTS["blocks.0.ffn.0.weight"]
+    scale = weight.abs().max() / most
+    content = prefixed(prefix) | {
+        f"{prefix}scaled_fp8": torch.zeros(2).to(dtype),
+        f"{layer}.weight": (weight / scale).to(dtype),
         f"{layer}.scale_weight": scale,
         f"{layer}.scale_input": torch.tensor(1.0),
     }
     model = load(saved(model_folder, content, "self_forcing_fp8_scaled.safetensors"))
     loaded = model.model.diffusion_model.blocks[0].ffn[0].weight.dequantize().float()
-    assert (loaded - weight).norm() / weight.norm() < 0.05
+    assert (loaded - weight).norm() / weight.norm() < error
     assert recipe_of(model).family == "Self Forcing"
 
 

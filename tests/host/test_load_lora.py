@@ -1,5 +1,6 @@
 """A LoRA changes the weights by exactly alpha / rank * B A, whatever names its file has."""
 
+import json
 import sys
 
 import nodes as host_nodes
@@ -109,6 +110,32 @@ def test_weights_are_base_and_lora(model_folder, model, content, strength):
 def test_alpha_scales_the_lora(model_folder, model, before):
     name = saved(model_folder, peft(before, alpha=ALPHA), "lora.pt")
     assert_adds(with_lora(model, name), 1.0, scale=ALPHA / RANK)
+
+
+CONFIGS = {  # of PEFT, beside the file, and what it makes of the LoRA
+    "alpha": ({"r": RANK, "lora_alpha": ALPHA}, ALPHA / RANK),
+    "rslora": ({"r": RANK, "lora_alpha": ALPHA, "use_rslora": True}, ALPHA / RANK**0.5),
+    "pattern": ({"r": RANK, "lora_alpha": 1, "alpha_pattern": {r"[qkvo]|ffn\.\d": ALPHA}}, 0.5),
+    "of another": ({"r": 2 * RANK, "lora_alpha": ALPHA}, 1.0),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_alpha_is_read_from_the_config_beside_the_file(model_folder, model, config):
+    content, scale = CONFIGS[config]
+    name = saved(model_folder, peft(), "adapter_model.safetensors")
+    (model_folder / "adapter_config.json").write_text(json.dumps(content))
+    assert_adds(with_lora(model, name, 0.5), 0.5, scale=scale)
+    alpha = saved(model_folder, peft(alpha=ALPHA), "other.safetensors")  # the file's own counts
+    assert_adds(with_lora(model, alpha), 1.0, scale=ALPHA / RANK)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"r": 16}', '{"r": 16, "lora_alpha": "much"}'])
+def test_a_config_that_cannot_be_read_is_refused(model_folder, model, content):
+    name = saved(model_folder, peft(), "adapter_model.safetensors")
+    (model_folder / "adapter_config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"adapter_config\.json beside lora_name 'adapter_model"):
+        with_lora(model, name)
 
 
 def test_stacked_twice_it_counts_twice(model_folder, model):

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...recipes import AUTO, SIZES
 from .identify import TEXT_TO_VIDEO, looks_like
 from .layouts import as_the_host_has_them, has_linear_patches
-from .quantised import check_loaded, check_stored, is_newer_hosts, layer
+from .quantised import check_loaded, check_stored, is_newer_hosts, layer, with_marks
 from .recipe import Found, attach, chosen
 from .weights import parts, pick, read, some
 
@@ -93,11 +93,11 @@ def load_checkpoint(
     file = os.path.basename(path)
     tensors, metadata = read(path)
     # Quantised layers are listed under the names of the file, so this comes before renaming.
-    tensors, metadata = comfy.utils.convert_old_quants(tensors, metadata=metadata)
+    tensors, metadata = with_marks(tensors, metadata)
     metadata = {key: value for key, value in metadata.items() if key != "_quantization_metadata"}
     weights, found = _of_a_family(tensors, checkpoint_key, family, name or file)
     del tensors  # a training file holds several models
-    weights, _ = comfy.utils.convert_old_quants(weights)
+    weights, _ = with_marks(weights, {})
     kind = looks_like(weights, metadata)
     if kind != TEXT_TO_VIDEO:
         raise ValueError(

@@ -8,6 +8,7 @@ do strength, stacking, fp8 and offloading. Knows no memory and no family.
 import logging
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import comfy.lora
 import comfy.lora_convert
@@ -18,6 +19,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.weight_adapter import LoRAAdapter, WeightAdapterBase
 from torch import Tensor
 
+from .adapter_config import NAME as ALPHAS
+from .adapter_config import configured_alphas
 from .checkpoint import listed_path
 from .identify import looks_like
 from .layouts import from_diffusers
@@ -44,7 +47,8 @@ def load_lora(model: ModelPatcher, lora_name: str, strength: float) -> tuple[Mod
     Raises:
         ValueError: the file is no LoRA, or none for this model; the message says which layer.
     """
-    tensors, metadata = read(listed_path(FOLDER, lora_name, "lora_name", "LoRAs"), "lora_name")
+    path = listed_path(FOLDER, lora_name, "lora_name", "LoRAs")
+    tensors, metadata = read(path, "lora_name")
     layers = comfy.lora.model_lora_keys_unet(model.model, {})
     lora = comfy.lora_convert.convert_lora(_as_the_host_names_it(_nested(tensors), layers))
     if not any(map(_TAIL.search, lora)):
@@ -52,6 +56,8 @@ def load_lora(model: ModelPatcher, lora_name: str, strength: float) -> tuple[Mod
             f"lora_name '{lora_name}' looks like {_model_in_words(tensors, metadata)}, which is no "
             "LoRA: models belong in Relax Forcing Load Model."
         )
+    configured = configured_alphas(Path(path), _ranks_without_alpha(lora))
+    lora |= {f"{layer}.alpha": torch.tensor(alpha) for layer, alpha in configured.items()}
     try:
         patches = comfy.lora.load_lora(lora, layers)
     except KeyError as error:
@@ -69,7 +75,7 @@ def load_lora(model: ModelPatcher, lora_name: str, strength: float) -> tuple[Mod
     patched = model.clone()
     patched.add_patches(patches, strength)
     left_out = sorted({_layer(name) for name in lora} - layers.keys())
-    return patched, _words(patches, left_out)
+    return patched, _words(patches, left_out, configured=bool(configured))
 
 
 def _nested(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -77,6 +83,12 @@ def _nested(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return tensors
     start = f"{_NESTING}."
     return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def _ranks_without_alpha(lora: Mapping[str, Tensor]) -> dict[str, int]:
+    """By layer, of those that PEFT has named."""
+    ranks = {_layer(name): len(a) for name, a in lora.items() if name.endswith(".lora_A.weight")}
+    return {layer: rank for layer, rank in ranks.items() if f"{layer}.alpha" not in lora}
 
 
 def _layer(name: str) -> str:
@@ -127,7 +139,7 @@ def _model_in_words(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) 
     return looks_like(pick(tensors, held[0] if held else "auto", ""), metadata)
 
 
-def _words(patches: Mapping[str, object], left_out: list[str]) -> str:
+def _words(patches: Mapping[str, object], left_out: list[str], *, configured: bool) -> str:
     adapters = [patch for patch in patches.values() if isinstance(patch, LoRAAdapter)]
     ranks = sorted({len(adapter.weights[1]) for adapter in adapters})
     words = f"{len(patches)} weights changed"
@@ -135,6 +147,8 @@ def _words(patches: Mapping[str, object], left_out: list[str]) -> str:
         words += f", rank {' to '.join(map(str, ranks[:: max(1, len(ranks) - 1)]))}"
         if any(adapter.weights[2] is None for adapter in adapters):
             words += " (alpha is not in the file: taken to be the rank)"
+        elif configured:
+            words += f" (alpha from {ALPHAS} beside the file)"
     if left_out:
         logger.warning("LoRA: left out %s", left_out)
         words += f"; left out, because the model has no such layer: {some(left_out)}"

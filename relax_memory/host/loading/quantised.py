@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import cast
 
 import comfy.quant_ops
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -29,6 +30,27 @@ def layer(name: str) -> str:
 def is_newer_hosts(name: str) -> bool:
     """Whether this is a setting that newer hosts keep beside weights (`comfy_attention.config`)."""
     return any(word.startswith("comfy_") for word in name.split("."))
+
+
+def with_marks(
+    weights: dict[str, Tensor], metadata: dict[str, str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The weights with the host's marks instead of what older files say, and the metadata.
+
+    `scaled_fp8` does not say which fp8; the host takes all for e4m3, which has no room for e5m2.
+    """
+    before = {name for name in weights if name.endswith(MARK)}
+    says_which = "_quantization_metadata" in metadata
+    weights, metadata = comfy.utils.convert_old_quants(weights, metadata=metadata)
+    made = [name for name in weights if name.endswith(MARK) and name not in before]
+    for name in [] if says_which else made:
+        stored = weights.get(f"{layer(name)}.weight")
+        if stored is not None and stored.dtype == torch.float8_e5m2:
+            mark = json.loads(weights[name].numpy().tobytes()) | {"format": "float8_e5m2"}
+            weights[name] = torch.frombuffer(
+                bytearray(json.dumps(mark).encode()), dtype=torch.uint8
+            )
+    return weights, metadata
 
 
 def check_stored(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:

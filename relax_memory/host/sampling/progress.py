@@ -32,6 +32,7 @@ class Progress:
         self._plan = plan
         self._first_chunk = plan.chunk_of(finished_frames)
         self._steps = [schedule.steps(chunk) for chunk in plan][self._first_chunk :]
+        self._passes = [steps + schedule.clean_pass for steps in self._steps]
         self._bar = comfy.utils.ProgressBar(sum(self._steps))
         self._previewer = previewer(model) if pictures else None
         self._time_left = TimeLeft()
@@ -54,4 +55,6 @@ class Progress:
             chunk += 1
         text = f"Chunk {self._first_chunk + chunk + 1} of {self._plan.chunk_count}, "
         text += f"step {step + 1} of {self._steps[chunk]}"
-        tell(text + self._time_left(done, total_steps))
+        passes = sum(self._passes[:chunk]) + step + 1  # the last chunk needs no clean pass
+        total = sum(self._passes[:-1]) + self._steps[-1]
+        tell(text + self._time_left(passes, total))
