@@ -31,7 +31,8 @@ SECONDS_TO_START = 120
 TWO_CHUNKS = 8  # steps
 PREVIEW = 1  # binary message: event, kind of picture, picture
 PROGRESS_TEXT = 3  # binary message: event, length of the node id, node id, text
-SELF_FORCING, VAE, DATASET = "self_forcing_dmd.pt", "wan_2.1_vae.safetensors", "relax_forcing_small"
+CHECKPOINTS = ("self_forcing_dmd.pt", "causal_forcing.pt", "framewise-2step.pt")
+VAE, DATASET = "wan_2.1_vae.safetensors", "relax_forcing_small"
 
 
 def small(workflow: dict, length: int, rollout: str = "") -> dict:
@@ -206,7 +207,8 @@ def write_models(folder: Path) -> None:
     models = folder / "models"
     made = models / "diffusion_models" / f"{DATASET}.safetensors"
     weights = {f"model.{name}": value for name, value in safetensors.torch.load_file(made).items()}
-    torch.save({"generator_ema": weights}, models / "diffusion_models" / SELF_FORCING)
+    for name in CHECKPOINTS:
+        torch.save({"generator_ema": weights}, models / "diffusion_models" / name)
     (models / "vae" / VAE).write_bytes((models / "vae" / f"{DATASET}_vae.safetensors").read_bytes())
     write_pack(folder / "custom_nodes" / "ComfyUI-RelaxForcing")
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 API = sorted(ROOT.glob("workflows/api/*.json"))
 CHUNKS, STEPS = 5, 4  # the choice of history begins with the third chunk
+STEPS_OF = {"frame-wise": [STEPS] * 3 * CHUNKS, "2-step": [STEPS] + [2] * (3 * CHUNKS - 1)}
 GIVEN = {"image to video": 1, "extend a video": 6}  # latent frames that are not sampled
 TEXT_TO_VIDEO = ROOT / "workflows/api/Relax Forcing text to long video - self forcing 60 s.json"
 SAMPLERS = ("RelaxForcingSampler", "SamplerCustomAdvanced", "RelaxForcingStream")
@@ -78,17 +79,22 @@ def test_a_workflow_runs_and_leaves_its_files(server, path):
     length = video_length(given)
     job = server.run(workflow(path, length, rollout))
     assert job.ending == "success", server.log()
+    each = next((s for name, s in STEPS_OF.items() if name in path.stem), [STEPS] * CHUNKS)
     samplers = [steps for node in SAMPLERS for steps in job.of(node, "progress")]
     assert samplers
     for steps in samplers:  # the host leaves some out where they come too fast to be seen
         assert steps == sorted(set(steps))
-        assert {total for _, total in steps} == {CHUNKS * STEPS}
-        assert steps[-1] == (CHUNKS * STEPS, CHUNKS * STEPS)
+        assert {total for _, total in steps} == {sum(each)}
+        assert steps[-1] == (sum(each), sum(each))
     for texts in job.of("RelaxForcingSampler", "texts") + job.of("RelaxForcingStream", "texts"):
         steps = [text for text in texts if text.startswith("Chunk")]
-        assert len(steps) == CHUNKS * STEPS
-        chunks = int(re.fullmatch(r"Chunk (\d+) of \1, step 4 of 4, 0 s left", steps[-1])[1])
-        assert steps[6].startswith(f"Chunk {chunks - 3} of {chunks}, step 3 of 4, ")
+        assert len(steps) == sum(each)
+        last = rf"Chunk (\d+) of \1, step {each[-1]} of {each[-1]}, 0 s left"
+        chunks = int(re.fullmatch(last, steps[-1])[1])
+        made = range(chunks - len(each) + 1, chunks + 1)
+        told = [(c, s + 1, n) for c, n in zip(made, each, strict=True) for s in range(n)]
+        chunk, step, of = told[6]
+        assert steps[6].startswith(f"Chunk {chunk} of {chunks}, step {step} of {of}, ")
         assert re.match(r"\d+\.\d s of video in \d+ s(\.|$)", texts[-1])  # and what is to be said
     scales = [
         node["inputs"]["scale_by"]
