@@ -19,11 +19,12 @@ from common import CHUNK_FRAMES, DEVICE, Shape
 from reservoir import ReservoirPlan
 
 from relax_memory.host.model.attention import with_memory
+from relax_memory.host.options import remembered
 from relax_memory.host.sampling.sampler import MemorySampler
 from relax_memory.memory.bank import Bank
 from relax_memory.memory.storage import Storage
-from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
+from relax_memory.storyboard import Storyboard
 
 SMALL = Shape(dim=384, ffn_dim=768, layers=8, width=48, height=32, text_tokens=2, dtype="bfloat16")
 VIDEOS = {"5 s": 21, "30 s": 120, "60 s": 240, "10 min": 2400}
@@ -39,13 +40,13 @@ class EnoughError(Exception):
 class ReservoirSampler(MemorySampler):
     """Our sampler with the reference's bookkeeping."""
 
-    def plan(self, model: ModelPatcher, frames: int) -> Plan:
-        plan = super().plan(model, frames)
-        return ReservoirPlan(
-            plan.policy,
+    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
+        return Storyboard(
+            remembered(model).policy,
             total_frames=frames,
-            chunk_frames=plan.chunk_frames,
+            chunk_frames=self.chunk_frames,
             whole_chunks=False,
+            plan_type=ReservoirPlan,
         )
 
 

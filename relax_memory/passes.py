@@ -14,6 +14,8 @@ class Chunk:
     """Latent frames that are denoised together, or `given` and only remembered.
 
     `scene` numbers the memory that the chunk reads and writes; a video without cuts is scene 0.
+    `index` and all frames count from the beginning of the scene. `chunks_elsewhere` and
+    `frames_elsewhere` of other scenes come before the chunk in the film.
     """
 
     index: int
@@ -22,10 +24,27 @@ class Chunk:
     given: bool
     roles: Roles
     scene: int = 0
+    chunks_elsewhere: int = 0
+    frames_elsewhere: int = 0
+
+    @property
+    def film_index(self) -> int:
+        """Its number in the film."""
+        return self.index + self.chunks_elsewhere
+
+    @property
+    def film_frame(self) -> int:
+        """Its first frame in the film."""
+        return self.first_frame + self.frames_elsewhere
 
     @property
     def frames(self) -> tuple[int, ...]:
         return tuple(range(self.first_frame, self.first_frame + self.length_frames))
+
+    @property
+    def film_frames(self) -> tuple[int, ...]:
+        """Its frames in the film."""
+        return tuple(range(self.film_frame, self.film_frame + self.length_frames))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ Pure integers; knows no tensors. Implements "liveness", section 3.1 of the desig
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .passes import Chunk
 from .policies import Policy
@@ -15,8 +15,12 @@ from .policies import Policy
 NEVER = -1
 
 
+def _as_it_is(chunk: Chunk) -> Chunk:
+    return chunk
+
+
 class Plan:
-    """The chunks of a rollout and the last reader of each frame.
+    """The chunks of a scene and the last reader of each frame; a video without cuts is one scene.
 
     A prefix of `P` frames is one chunk of `P mod n` frames (if any) and then chunks of `n`. With
     `total_frames` None the rollout is open-ended: ask for chunks as long as you like.
@@ -26,6 +30,9 @@ class Plan:
         chunk_frames: latent frames generated together, `n`.
         prefix_frames: latent frames given at the beginning.
         whole_chunks: make the last chunk whole (and the video longer) instead of cutting it.
+        linger_chunks: how long a frame stays after its last reader, so that the newest chunks can
+            be remembered once more under other words.
+        staged: puts a chunk into its place in the film.
 
     Raises:
         ValueError: sizes out of range, or a policy that cannot serve such chunks.
@@ -39,20 +46,20 @@ class Plan:
         chunk_frames: int,
         prefix_frames: int = 0,
         whole_chunks: bool = True,
+        linger_chunks: int = 0,
+        staged: Callable[[Chunk], Chunk] = _as_it_is,
     ) -> None:
         if chunk_frames < 1:
             raise ValueError(f"frames_per_chunk is {chunk_frames}: use 1 or more.")
         if prefix_frames < 0:
             raise ValueError(f"prefix_frames is {prefix_frames}: use 0 or more.")
-        if total_frames is not None and total_frames <= prefix_frames:
-            raise ValueError(
-                f"The video is planned with {total_frames} latent frames, but its prefix already "
-                f"has {prefix_frames}: ask for a longer video or give a shorter prefix."
-            )
+        assert total_frames is None or prefix_frames <= total_frames, "a prefix is a beginning"
         self.policy = policy
         self.chunk_frames = chunk_frames
         self.prefix_frames = prefix_frames
         self.total_frames = total_frames
+        self.linger_chunks = linger_chunks
+        self._staged = staged
         self._remainder_frames = prefix_frames % chunk_frames
         self._cut_frames = total_frames if total_frames is not None and not whole_chunks else None
         self._last_reader: dict[int, int] = {}
@@ -88,12 +95,14 @@ class Plan:
             length = self.chunk_frames
         if self._cut_frames is not None:
             length = min(length, self._cut_frames - first)
-        return Chunk(
-            index=index,
-            first_frame=first,
-            length_frames=length,
-            given=first < self.prefix_frames,
-            roles=self.policy.roles(first, length),
+        return self._staged(
+            Chunk(
+                index=index,
+                first_frame=first,
+                length_frames=length,
+                given=first < self.prefix_frames,
+                roles=self.policy.roles(first, length),
+            )
         )
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -118,9 +127,22 @@ class Plan:
         readers = self._last_certain_reader if certain else self._last_reader
         return readers.get(frame, NEVER) > chunk
 
+    def stays_after(self, frame: int, chunk: int) -> bool:
+        """Whether a frame is kept once the chunk `chunk` has found its memory."""
+        return self.is_read_after(frame, chunk - self.linger_chunks)
+
+    def is_certain_after(self, frame: int, chunk: int) -> bool:
+        """Whether a frame that is kept then is one to be read as sink or tail.
+
+        One that only lingers counts as what it was last read as.
+        """
+        if not self.is_read_after(frame, chunk):
+            chunk -= self.linger_chunks
+        return self.is_read_after(frame, chunk, certain=True)
+
     def peak_frames(self, ahead_chunks: int, *, certain: bool | None = None) -> int:
         """The most frames that are kept at once, when chunk `c` still keeps those that `c + ahead`
-        or a later chunk may read.
+        or a later chunk may read, and those that linger.
 
         `ahead_chunks` 0: past frames that are live while a chunk is made. `ahead_chunks` 2: frames
         that need storage after a chunk is committed, because the memory of the next chunk goes
@@ -131,22 +153,35 @@ class Plan:
             return self._steady_state().peak_frames(ahead_chunks, certain=certain)
         self._scan(self.chunk_count - 1)
         change: Counter[int] = Counter()
-        # A frame takes a place from its first chunk to its last. What is live while a chunk is made
-        # came before it, so it counts from the chunk after its own; what needs storage after a
-        # commit counts from its own. A frame that is still to be read as sink or tail lies with
-        # the certain ones until that is over, and with the others from then on.
-        for frame, last in self._last_reader.items():
-            first = self.chunk_of(frame) + (ahead_chunks == 0)
-            until = last - ahead_chunks
-            until_certain = self._last_certain_reader.get(frame, NEVER) - ahead_chunks
-            if certain is True:
-                until = until_certain
-            elif certain is False:
-                first = max(first, until_certain + 1)
-            if until >= first:
-                change[first] += 1
-                change[until + 1] -= 1
+        for frame in self._last_reader:
+            for first, until in self._kept(frame, ahead_chunks, certain):
+                if until >= first:
+                    change[first] += 1
+                    change[until + 1] -= 1
         return max(itertools.accumulate(change[i] for i in range(self.chunk_count + 1)))
+
+    def _kept(
+        self, frame: int, ahead_chunks: int, certain: bool | None
+    ) -> Iterator[tuple[int, int]]:
+        """From which to which chunk a frame takes a place.
+
+        What is live while a chunk is made came before it, so it counts from the chunk after its
+        own; what needs storage after a commit counts from its own. A frame that is still to be read
+        as sink or tail lies with the certain ones until that is over, and with the others from then
+        on. What lingers lies where it was last read from.
+        """
+        own = self.chunk_of(frame) + (ahead_chunks == 0)
+        until = self._last_reader[frame] - ahead_chunks
+        until_certain = self._last_certain_reader.get(frame, NEVER) - ahead_chunks
+        lingers = self.linger_chunks
+        if certain is None:
+            yield own, until + lingers
+        elif certain:
+            yield own, until_certain
+            yield max(own, until + 1), until_certain + lingers
+        else:
+            yield max(own, until_certain + 1), until
+            yield max(own, until + 1, until_certain + lingers + 1), until + lingers
 
     @property
     def buffer_frames(self) -> int:
@@ -166,6 +201,7 @@ class Plan:
             total_frames=self.prefix_frames + past_frames + 3 * (reach + self.chunk_frames),
             chunk_frames=self.chunk_frames,
             prefix_frames=self.prefix_frames,
+            linger_chunks=self.linger_chunks,
         )
 
     @property

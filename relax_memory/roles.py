@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-Role = Literal["sink", "history", "tail"]
-ROLES: tuple[Role, ...] = ("sink", "history", "tail")  # in attention order
+Role = Literal["pinned", "sink", "history", "tail"]
+ROLES: tuple[Role, ...] = ("pinned", "sink", "history", "tail")  # in attention order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
     """The frames that one chunk may read; `history_frames` of the `candidates` will be read.
+
+    `pinned` are moments of the film, which may belong to another scene, and so are numbered in the
+    film; everything else is numbered in the scene.
 
     Raises:
         ValueError: frames are not strictly ascending from sink to tail, or more history than
@@ -25,6 +28,7 @@ class Roles:
     candidates: tuple[int, ...] = ()
     tail: tuple[int, ...] = ()
     history_frames: int = 0
+    pinned: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise(self.readable)):
@@ -36,18 +40,23 @@ class Roles:
 
     @property
     def readable(self) -> tuple[int, ...]:
-        """Every frame that may be read, whatever is chosen."""
+        """Every frame of the scene that may be read, whatever is chosen."""
         return self.sink + self.candidates + self.tail
 
     @property
     def sizes(self) -> tuple[tuple[Role, int], ...]:
         """How many frames each role has, in attention order."""
-        return ("sink", len(self.sink)), ("history", self.history_frames), ("tail", len(self.tail))
+        return (
+            ("pinned", len(self.pinned)),
+            ("sink", len(self.sink)),
+            ("history", self.history_frames),
+            ("tail", len(self.tail)),
+        )
 
     @property
     def attended_frames(self) -> int:
         """How many past frames may be read at once."""
-        return len(self.sink) + self.history_frames + len(self.tail)
+        return sum(frames for _, frames in self.sizes)
 
     @property
     def has_choice(self) -> bool:
@@ -55,5 +64,5 @@ class Roles:
         return 0 < self.history_frames < len(self.candidates)
 
     def attended(self, history: tuple[int, ...]) -> tuple[int, ...]:
-        """Past frames in attention order, once the history is chosen."""
+        """Past frames of the scene in attention order, once the history is chosen."""
         return self.sink + history + self.tail

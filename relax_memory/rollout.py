@@ -38,31 +38,26 @@ def rollout(
     denoise: Denoise,
     remember: Callable[[Pass, Tensor], None],
     on_step: OnStep,
-    finished_frames: int = 0,
 ) -> Generator[tuple[Chunk, Tensor], None, None]:
     """Yield each chunk with its kept latents `[B, C, length_frames, H, W]`, then remember those.
 
     A chunk is handed out before its clean pass, so that it is safe whatever happens next; and the
     clean pass sees what was kept, so that memory can be made again from kept latents bit for bit.
-    Without clean passes a chunk is remembered while it is denoised, and only one that is not made
-    here needs a pass for that: its last step once more.
+    Without clean passes a chunk that is not given is remembered while it is denoised.
 
     Args:
         denoise: `(pass, x, sigma)` to the predicted clean latents.
         remember: `(pass, kept latents)`, a pass that predicts nothing.
         on_step: called with `(pass, x, x0)` after each step.
-        finished_frames: chunks before this frame are not made again, only remembered; neither are
-            those that are given.
     """
     for chunk in chunks:
-        is_there = chunk.given or chunk.first_frame < finished_frames
-        if is_there:
+        if chunk.given:
             kept = source.kept(chunk)
         else:
             kept = source.keep(_denoised(chunk, schedule, source, denoise, on_step))
         yield chunk, kept
         pass_ = schedule.remembered(chunk)
-        if is_there or pass_.clean:
+        if pass_.clean:
             remember(pass_, kept)
 
 

@@ -20,7 +20,8 @@ class ChunkTrace:
     `scores` holds one score per candidate for each row; it, or a row of it, is empty where there
     was nothing to choose. A score may be NaN: a trace tells what happened. `scene_frame` is the
     first of its frames as the scene counts them; None where that is the number in the whole video.
-    Raises `ValueError` for numbers that no rollout can produce.
+    `pinned` are moments of the video, of whichever scene, and `words` the first of its shot. Raises
+    `ValueError` for numbers that no rollout can produce.
     """
 
     index: int
@@ -34,11 +35,18 @@ class ChunkTrace:
     seconds: float
     scene: int = 0
     scene_frame: int | None = None
+    pinned: tuple[int, ...] = ()
+    words: str = ""
 
     def __post_init__(self) -> None:
         where = f"chunk {self.index}"
         self._check_place(where)
-        roles = {"sink": self.sink, "candidates": self.candidates, "tail": self.tail}
+        roles = {
+            "pinned": self.pinned,
+            "sink": self.sink,
+            "candidates": self.candidates,
+            "tail": self.tail,
+        }
         roles |= {f"history of row {row}": chosen for row, chosen in enumerate(self.history)}
         for role, frames in roles.items():
             if any(a >= b for a, b in pairwise(frames)):

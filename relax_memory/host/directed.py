@@ -201,6 +201,19 @@ def _changes(conditioning: list, first: list) -> Iterator[str]:
                 yield key
 
 
+def differences(one: list, other: list) -> list[str]:
+    """Options by which prompts of as many entries differ."""
+    pairs = zip(one, other, strict=True)
+    return sorted(
+        {
+            key
+            for (_, first, *_), (_, second, *_) in pairs
+            for key in {*first, *second} - OTHERS
+            if not _same(first.get(key), second.get(key))
+        }
+    )
+
+
 def _same(one: Any, other: Any) -> bool:  # noqa: ANN401  (whatever nodes put into options)
     """Whether two values are one, or equal ones of a kind that can be compared."""
     if one is other:

@@ -1,6 +1,6 @@
 """What a sampling node asks for, checked before anything is loaded or sampled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,8 +9,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..direction.shots import Shot
 from ..grid import WAN, Grid
 from ..schedule import Schedule
+from .directed import KEY
 from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
@@ -21,6 +23,7 @@ from .gates.start_image import start_image, without_start_image
 from .gates.words import say
 from .model.attention import check_attention, check_supported
 from .model.family import grid_of, network_of
+from .shots import laid_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,8 @@ class Request:
     `words` are the first of the prompt, for lists. `prefix` are clean latents
     `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
     from `steps`, and `sigmas_first` that of a chunk with nothing before it. Without a `clean_pass`
-    the last step of a chunk is remembered.
+    the last step of a chunk is remembered. `shots` lay the `prompts` of a conditioning over the
+    film; `positive` and `negative` are the first of them, and `said` are the words of the positive.
 
     Raises:
         ValueError: an input that cannot be sampled, by name, with its value and what is needed.
@@ -54,6 +58,9 @@ class Request:
     fps: float = WAN.fps
     autosave: bool = False
     words: str = ""
+    shots: dict[str, tuple[Shot, ...]] = field(default_factory=dict)
+    prompts: dict[str, tuple[list, ...]] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height, self.grid)
@@ -66,8 +73,8 @@ class Request:
         check_attention(network, self.model.get_model_object)
         notes = check_model(self.model)
         for name in ("positive", "negative"):
-            entries = getattr(self, name)
-            if entries is not None:
+            given = getattr(self, name)
+            for entries in self.prompts.get(name) or ([] if given is None else [given]):
                 notes += check_conditioning(
                     name,
                     entries,
@@ -110,7 +117,8 @@ class Request:
         if sigmas is None:
             sampling = self.model.get_model_object("model_sampling")
             sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", self.steps)
-        first = None if self.prefix_frames else self.sigmas_first
+        scenes = {shot.scene for shot in self.shots.get("positive", ())}
+        first = None if self.prefix_frames and len(scenes) < 2 else self.sigmas_first
         return Schedule(sigmas=sigmas, first=first, clean_pass=self.clean_pass)
 
     def _check_sigmas(self) -> None:
@@ -188,21 +196,43 @@ def make_request(
             "The prefix is remembered by a clean pass all the same, because the steps that made it "
             "are not known."
         )
-    say(notes)
-    length_frames = grid_of(model).latent_frames(settings["length"])
+    total_frames = grid_of(model).latent_frames(settings["length"])
+    shots, said = laid_out(
+        {"positive": positive, "negative": negative},
+        total_frames=total_frames,
+        chunk_frames=followed["frames_per_chunk"],
+        prefix_frames=0 if samples is None else samples.shape[2],
+        fps=settings.get("fps", WAN.fps),
+        clean_pass=followed["clean_pass"],
+    )
+    say([*notes, *said])
     return Request(
         model=model,
-        positive=_for_videos(positive, length_frames),
-        negative=negative and _for_videos(negative, length_frames),
+        positive=_for_videos(positive, total_frames),
+        negative=negative and _for_videos(negative, total_frames),
         prefix=samples,
+        shots=shots.shots,
+        prompts={
+            name: (
+                _for_videos(first, total_frames),
+                *(_areas_for_videos(prompt, total_frames) for prompt in later),
+            )
+            for name, (first, *later) in shots.prompts.items()
+        },
+        said=shots.words,
         **followed,
         **settings,
     )
 
 
 def _for_videos(entries: list, frames: int) -> list:
-    """A conditioning without its start image, with areas as the host applies them to videos."""
+    """A conditioning without its start image and its shots, with areas as videos have them."""
     return [
-        [embedding, in_videos(options, frames), *rest]
-        for embedding, options, *rest in without_start_image(entries)
+        [embedding, {key: value for key, value in options.items() if key != KEY}, *rest]
+        for embedding, options, *rest in _areas_for_videos(without_start_image(entries), frames)
     ]
+
+
+def _areas_for_videos(entries: list, frames: int) -> list:
+    """A conditioning with areas as the host applies them to videos."""
+    return [[embedding, in_videos(options, frames), *rest] for embedding, options, *rest in entries]

@@ -39,7 +39,7 @@ class KeyValueBuffer:
         """
         length = keys.shape[1]
         tokens = length // chunk_frames
-        pair = self._pair(layer, chunk_frames, keys)
+        pair = self.reserve(layer, chunk_frames, keys)
         torch._foreach_copy_([stored[:, -length:] for stored in pair], [keys, values])
         end = pair[0].shape[1] - length
         parts = [slice(end - first * tokens, end - last * tokens) for first, last in past]
@@ -70,7 +70,8 @@ class KeyValueBuffer:
         if targets:
             torch._foreach_copy_(targets, [new for *_, pair in frames for new in pair])
 
-    def _pair(self, layer: int, chunk_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def reserve(self, layer: int, chunk_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The room of a layer, made for the keys of its first chunk `[B, L, heads, head_dim]`."""
         room = self._layers[layer]
         if room is None:
             tokens = self.frames * (like.shape[1] // chunk_frames)

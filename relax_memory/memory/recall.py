@@ -6,7 +6,8 @@ rotated, where attention will read it, layer by layer in the same pass; so a chu
 ready in one contiguous buffer per layer, and what is already in place stays (rotated sinks, say).
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,10 +34,16 @@ class Selection:
     scores: tuple[tuple[float, ...], ...]
 
 
-class FrameRows(NamedTuple):
-    """A frame, for one row or for all of them (None)."""
+class Pinned(NamedTuple):
+    """A moment of the film, by its frame there."""
 
-    frame: int
+    film_frame: int
+
+
+class FrameRows(NamedTuple):
+    """A frame of the scene or a moment of the film, for one row or for all of them (None)."""
+
+    frame: int | Pinned
     row: int | None = None
 
     @property
@@ -59,16 +66,28 @@ class Place(NamedTuple):
     slot: int
 
 
+class Arrangement(NamedTuple):
+    """What must move before a chunk is read, and where that is stored."""
+
+    moves: list[Move]
+    places: dict[FrameRows, Place]
+
+
+Moments = dict[int, dict[int, Pair]]  # film frame: layer: its un-rotated keys and its values
+
+
 class Memory:
-    """The memory of one stream.
+    """The memory of one stream in one scene.
 
     Args:
-        plan: the rollout's plan.
+        plan: the scene's plan.
         layers: number of transformer blocks.
         rows: samples in this stream.
         rotate: `(keys [B, tokens, heads, head_dim] of one frame, time) -> rotated keys`.
         dtype: precision of stored history candidates, see `storage`.
         transfer: stores in host memory through this; None: on the device of the model.
+        moments: of this stream, in all scenes; those that are asked for are filled in as they are
+            remembered.
     """
 
     def __init__(
@@ -80,6 +99,7 @@ class Memory:
         rotate: Rotate,
         dtype: str = "model",
         transfer: Transfer | None = None,
+        moments: Moments | None = None,
     ) -> None:
         def bank(dtype: str, frames: int) -> Bank:
             return Bank(layers=layers, capacity_frames=frames, dtype=dtype, transfer=transfer)
@@ -97,13 +117,14 @@ class Memory:
             self._certain, self._history = bank("model", certain_frames), bank(dtype, other_frames)
             self._banks = (self._certain, self._history)
         self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
-        self.selection = self._before = _without_choice(plan.chunk(0), rows)
+        self._moments = {} if moments is None else moments
         self._means: dict[int, Tensor] = {}
-        self._where: dict[FrameRows, Place] = {}
         self._demoted: list[int] = []
-        self._moves: list[Move] = []
         self._ready = [0] * layers
-        self._placed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._placed: dict[tuple[int, int], tuple[int | Pinned, int]] = {}
+        self._next = self._turn_to(plan.chunk(0), rows)
+        self._before = self.selection
+        self._waiting = dict.fromkeys(range(layers), self._next) if self._next.moves else {}
 
     @property
     def bytes(self) -> int:
@@ -130,6 +151,9 @@ class Memory:
                 f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
                 f"with chunk {self._ready[layer] - 1}."
             )
+        if layer in self._waiting:
+            self.buffer.reserve(layer, chunk.length_frames, keys)
+            self._place(layer, self._waiting.pop(layer), {})
         past = _spans(chunk.roles, self._plan.policy.reads(pass_, layer))
         return self.buffer.append(layer, chunk.length_frames, keys, values, past)
 
@@ -158,22 +182,29 @@ class Memory:
                 strict=True,
             )
         }
+        for frame, (key, value) in fresh.items():
+            moment = self._moments.get(frame + chunk.frames_elsewhere)
+            if moment is not None and layer not in moment:  # as it was remembered first
+                moment[layer] = key.clone(), value.clone()
         if layer == 0:
             self._turn_to_next(chunk, keys)
         # Load first, store last: a frame that moves may lie in the slot that a new one takes, and
         # what is read next must not queue behind what is stored now.
-        stored = {
-            what: place.bank.load(layer, place.slot, what.row)
-            for what, place in self._where.items()
-        }
-        self._prepare(layer, stored, fresh)
+        stored = self._place(layer, self._next, fresh)
         self._ready[layer] = chunk.index + 1
-        if layer + 1 < self._layers:
-            for what, place in self._where.items():
-                place.bank.fetch(layer + 1, place.slot, what.row)
         self._history.store(layer, {frame: stored[FrameRows(frame)] for frame in self._demoted})
         for bank in self._banks:
             bank.store(layer, {f: pair for f, pair in fresh.items() if bank.slot(f) is not None})
+
+    def rewind(self, chunk: Chunk) -> None:
+        """Go back to before a chunk that is to be remembered once more, under other words.
+
+        What it reads must have lingered. Layer 0 does not know the words, so its choices stay.
+        """
+        self._placed.clear()  # frames of the chunk that stand there are made anew
+        self._next = self._turn_to(chunk, rows=len(self.selection.history))
+        self._waiting = dict.fromkeys(range(self._layers), self._next)
+        self._ready = [chunk.index] * self._layers
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -182,32 +213,46 @@ class Memory:
 
     def _turn_to_next(self, chunk: Chunk, keys: Tensor) -> None:
         """Choose for the next chunk, note what must move, and forget what nothing will read."""
+        if not self._plan.has_chunk(chunk.index + 1):  # remembered for a moment of it
+            self._next, self._demoted = Arrangement([], {}), []
+            return
         following = self._plan.chunk(chunk.index + 1)
         means = frame_means(keys, chunk.length_frames)
         self._means.update(zip(chunk.frames, means.unbind(1), strict=True))
         self._before = self.selection
-        self.selection = self._choose(following, rows=keys.shape[0])
-        self._moves = self._arrange()
-        kept = [f for f in self._means if self._plan.is_read_after(f, following.index)]
+        self._next = self._turn_to(following, rows=keys.shape[0], fresh=chunk.frames)
+        kept = [f for f in self._means if self._plan.stays_after(f, following.index)]
         home = {
-            f: self._certain
-            if self._plan.is_read_after(f, following.index, certain=True)
-            else self._history
+            f: self._certain if self._plan.is_certain_after(f, following.index) else self._history
             for f in kept
         }
         self._demoted = [
             f for f in self._certain.frames if home.get(f) not in (None, self._certain)
         ]
-        wanted = {move.what for move in self._moves} | set(map(FrameRows, self._demoted))
-        self._where = {
-            what: Place(bank, slot)
-            for bank in self._banks
-            for what in wanted
-            if (slot := bank.slot(what.frame)) is not None
-        }
+        self._next.places.update(self._places(map(FrameRows, self._demoted)))
         for bank in self._banks:
             bank.keep(f for f in kept if home[f] is bank)
         self._means = {f: self._means[f] for f in kept}
+
+    def _turn_to(self, chunk: Chunk, rows: int, fresh: tuple[int, ...] = ()) -> Arrangement:
+        """Choose what a chunk reads, and find what must move for it.
+
+        Frames that are `fresh` are stored as they were remembered before, if at all.
+        """
+        self.selection = self._choose(chunk, rows)
+        moves = self._arrange()
+        return Arrangement(moves, self._places(m.what for m in moves if m.what.frame not in fresh))
+
+    def _places(self, wanted: Iterable[FrameRows]) -> dict[FrameRows, Place]:
+        """Where they are stored, those that are."""
+        places = {}
+        for what in wanted:
+            for bank in self._banks:
+                frame = what.frame
+                slot = None if isinstance(frame, Pinned) else bank.slot(frame)
+                if slot is not None:
+                    places[what] = Place(bank, slot)
+        return places
 
     def _choose(self, chunk: Chunk, rows: int) -> Selection:
         roles = chunk.roles
@@ -227,12 +272,11 @@ class Memory:
     def _arrange(self) -> list[Move]:
         """What must move so that the chosen memory stands where the coming chunk reads it."""
         chunk = self.selection.chunk
-        moves: dict[tuple[int, int, int], list[int]] = {}
+        moves: dict[tuple[int, int | Pinned, int], list[int]] = {}
         for row, history in enumerate(self.selection.history):
-            frames = chunk.roles.attended(history)
-            times = self._plan.policy.times(frames, chunk.first_frame)
-            first = self.buffer.frames - chunk.length_frames - len(frames)
-            for position, (frame, time) in enumerate(zip(frames, times, strict=True), first):
+            past = self._past(chunk, history)
+            first = self.buffer.frames - chunk.length_frames - len(past)
+            for position, (frame, time) in enumerate(past, first):
                 if self._placed.get((position, row)) != (frame, time):
                     self._placed[position, row] = (frame, time)
                     moves.setdefault((position, frame, time), []).append(row)
@@ -243,13 +287,43 @@ class Memory:
             for row in ([None] if len(rows) == everyone else rows)
         ]
 
-    def _prepare(self, layer: int, stored: dict[FrameRows, Pair], fresh: dict[int, Pair]) -> None:
-        """Put what must move, from where it was stored or from the chunk itself."""
+    def _past(self, chunk: Chunk, history: tuple[int, ...]) -> list[tuple[int | Pinned, int]]:
+        """What a chunk reads and at which times; moments come before all else, whatever is read."""
+        frames = chunk.roles.attended(history)
+        times = self._plan.policy.times(frames, chunk.first_frame)
+        pinned = [Pinned(frame) for frame in chunk.roles.pinned]
+        before = min(times, default=0) - len(pinned)
+        return [*zip(pinned, itertools.count(before)), *zip(frames, times, strict=True)]
+
+    def _place(
+        self, layer: int, arrangement: Arrangement, fresh: dict[int, Pair]
+    ) -> dict[FrameRows, Pair]:
+        """Put what must move, from where it is stored or from the chunk itself.
+
+        Returns what was loaded; what the next layer needs is on its way then.
+        """
+        moves, places = arrangement
+        stored = {
+            what: place.bank.load(layer, place.slot, what.row) for what, place in places.items()
+        }
         placed = []
-        for what, position, time in self._moves:
-            keys, values = stored.get(what) or (t[what.rows] for t in fresh[what.frame])
+        for what, position, time in moves:
+            if what in stored:
+                keys, values = stored[what]
+            else:
+                frame = what.frame
+                pair = (
+                    self._moments[frame.film_frame][layer]
+                    if isinstance(frame, Pinned)
+                    else fresh[frame]
+                )
+                keys, values = (tensor[what.rows] for tensor in pair)
             placed.append((position, what.rows, (self._rotate(keys, time), values)))
         self.buffer.place(layer, placed)
+        if layer + 1 < self._layers:
+            for what, place in places.items():
+                place.bank.fetch(layer + 1, place.slot, what.row)
+        return stored
 
 
 def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:

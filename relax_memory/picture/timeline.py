@@ -14,7 +14,8 @@ from statistics import median
 import numpy as np
 
 from ..grid import WAN
-from ..plan import Chunk
+from ..passes import Chunk
+from ..storyboard import Storyboard
 from ..trace import ChunkTrace, Trace
 from .chart import INK, LEFT, LINE, MARGIN, PLOT, Chart, Colour, duration, ticks
 from .strips import HISTORY, NO_SCORE, SCORES, TAIL, THICK, THIN, Lanes, ScoreColours
@@ -36,24 +37,30 @@ def draw_timeline(trace: Trace) -> np.ndarray:
     return _draw(trace, "What the video looked back at", history_frames)
 
 
-def draw_plan(chunks: Iterable[Chunk], *, fps: float = WAN.fps) -> np.ndarray:
+def draw_plan(plan: Storyboard, *, fps: float = WAN.fps) -> np.ndarray:
     """Draw what chunks may read, before any is made, in the manner of `draw_timeline`."""
-    chunks = tuple(chunks)
-    planned = Trace(chunks=tuple(_planned(chunk) for chunk in chunks), rows=("plan",), fps=fps)
-    history_frames = max((chunk.roles.history_frames for chunk in chunks), default=0)
+    chunks = tuple(_planned(plan, chunk) for chunk in plan)
+    planned = Trace(chunks=chunks, rows=("plan",), fps=fps)
+    history_frames = max(chunk.roles.history_frames for chunk in plan)
     return _draw(planned, "What the video can look back at", history_frames)
 
 
-def _planned(chunk: Chunk) -> ChunkTrace:
+def _planned(plan: Storyboard, chunk: Chunk) -> ChunkTrace:
     roles = chunk.roles
+    sink, candidates, tail = (
+        plan.film_frames(chunk.scene, frames)
+        for frames in (roles.sink, roles.candidates, roles.tail)
+    )
     return ChunkTrace(
-        index=chunk.index,
-        frames=chunk.frames,
+        index=chunk.film_index,
+        frames=chunk.film_frames,
         given=chunk.given,
-        sink=roles.sink,
-        candidates=roles.candidates,
-        tail=roles.tail,
-        history=(() if roles.has_choice else roles.candidates,),
+        scene=chunk.scene,
+        pinned=roles.pinned,
+        sink=sink,
+        candidates=candidates,
+        tail=tail,
+        history=(() if roles.has_choice else candidates,),
         scores=(),
         seconds=0.0,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..grid import WAN, Grid
-from ..plan import Plan
+from ..storyboard import Storyboard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,8 @@ class Passes:
     steps: int
     clean_pass: bool = True
 
-    def of(self, plan: Plan) -> str:
+    def of(self, plan: Storyboard) -> str:
         """In words; the last chunk of a video is not remembered."""
-        assert plan.chunk_count is not None, "a plan without an end has no report"
         first, later = self.first_steps + self.clean_pass, self.steps + self.clean_pass
         total = first + later * (plan.chunk_count - 1) - self.clean_pass
         each = f"A chunk takes {later} passes through the model"
@@ -39,7 +38,7 @@ class Passes:
 
 
 def describe_plan(  # noqa: PLR0913  (one line of the report each)
-    plan: Plan,
+    plan: Storyboard,
     *,
     length: int,
     weights_bytes: int,
@@ -50,7 +49,7 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
     remarks: Iterable[str] = (),
     grid: Grid = WAN,
 ) -> str:
-    """The report of a finite plan for a video of `length` video frames.
+    """The report of a plan for a video of `length` video frames.
 
     Args:
         chunk_seconds: what a chunk took in saved runs; None: there are none.
@@ -71,23 +70,17 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _total(plan: Plan) -> int:
-    assert plan.total_frames is not None, "a plan without an end has no report"
-    return plan.total_frames
-
-
-def _length(plan: Plan, grid: Grid) -> str:
-    video_frames = grid.length(_total(plan))
+def _length(plan: Storyboard, grid: Grid) -> str:
+    video_frames = grid.length(plan.total_frames)
     return (
         f"{video_frames} frames, {video_frames / grid.fps:g} s at {grid.fps:g} fps, "
         f"in {plan.chunk_count} chunks of {plan.chunk_frames} latent frames."
     )
 
 
-def _time(plan: Plan, chunk_seconds: float | None) -> str:
+def _time(plan: Storyboard, chunk_seconds: float | None) -> str:
     if chunk_seconds is None:
         return "Time: no saved run of this model, size and settings tells how long it takes."
-    assert plan.chunk_count is not None, "a plan without an end has no report"
     whole = plan.chunk_count * chunk_seconds
     for unit, many in (("h", 3600), ("min", 60), ("s", 1)):
         if whole >= 2 * many or unit == "s":
@@ -98,15 +91,10 @@ def _time(plan: Plan, chunk_seconds: float | None) -> str:
     )
 
 
-def _look_back(plan: Plan, grid: Grid) -> list[str]:
-    last = plan.chunk(plan.chunk_of(_total(plan) - 1))
+def _look_back(plan: Storyboard, grid: Grid) -> list[str]:
+    last = plan.chunk(plan.chunk_count - 1)
     roles = last.roles
-    counts = [
-        (len(roles.sink), "sink"),
-        (roles.history_frames, "history"),
-        (len(roles.tail), "tail"),
-    ]
-    parts = ", ".join(f"{count} {name}" for count, name in counts if count)
+    parts = ", ".join(f"{count} {role}" for role, count in roles.sizes if count)
     lines = [
         f"The last chunk reads {roles.attended_frames} remembered latent frames: {parts or 'none'}."
     ]
@@ -124,23 +112,23 @@ def _tier(tier: TierCost) -> str:
     return f"{mark} {tier.name}: {where}{'' if tier.fits else ' (more than is free)'}"
 
 
-def _warnings(plan: Plan, length: int, grid: Grid) -> list[str]:
+def _warnings(plan: Storyboard, length: int, grid: Grid) -> list[str]:
     warnings = []
-    video_frames = grid.length(_total(plan))
+    video_frames = grid.length(plan.total_frames)
     if video_frames != length:
         warnings.append(
             f"length {length} is not {grid.video_frames}n + 1, so the video has {video_frames} "
             "frames."
         )
-    surplus = -(_total(plan) - plan.prefix_frames) % plan.chunk_frames
+    surplus = -(plan.total_frames - plan.prefix_frames) % plan.chunk_frames
     if surplus:
-        whole = grid.length(_total(plan) + surplus)
+        whole = grid.length(plan.total_frames + surplus)
         warnings.append(
             f"{plan.total_frames} latent frames are not whole chunks of {plan.chunk_frames}: "
             f"{surplus} more are made and cut off; length {whole} would keep them."
         )
     warnings += plan.policy.remarks(
-        _total(plan),
+        plan.total_frames,
         chooses=any(chunk.roles.has_choice for chunk in plan),
         frame_seconds=grid.seconds(1),
     )

@@ -11,6 +11,7 @@ from relax_memory.host.sampling.sampler import RolloutSampler
 from relax_memory.memory.storage import Storage
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
+from relax_memory.storyboard import Storyboard
 
 SIGMAS = torch.tensor([1.0, 0.7, 0.0])
 RESERVOIR = 18
@@ -26,8 +27,9 @@ POLICIES = {
 def sample(plan_type, *, device="gpu", chunk_frames=3, prefix=None, **settings):
     """Kept latents `[2, 16, T, 4, 6]` and what each chunk chose."""
     policy = RelaxedMemory(reservoir_frames=RESERVOIR, **settings)
-    plan = plan_type(
+    storyboard = Storyboard(
         policy,
+        plan_type=plan_type,
         total_frames=36,
         chunk_frames=chunk_frames,
         prefix_frames=0 if prefix is None else prefix.shape[2],
@@ -46,7 +48,7 @@ def sample(plan_type, *, device="gpu", chunk_frames=3, prefix=None, **settings):
     guider.inner_set_conds({"positive": tiny.conditioning(1)})
     guider.set_cfg(1.0)
     empty = torch.zeros(2, 16, chunk_frames, 4, 6)
-    sampler = RolloutSampler(plan, video=video, keepers=[Keeping()])
+    sampler = RolloutSampler(storyboard, video=video, keepers=[Keeping()])
     guider.sample(empty, empty, sampler, SIGMAS, disable_pbar=True, seed=7)
     return torch.cat(chunks, dim=2), traces
 

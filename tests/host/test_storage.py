@@ -11,8 +11,8 @@ from comfy_extras.nodes_custom_sampler import SamplerCustom
 from relax_memory.host.room.budget import Budget, make_budget
 from relax_memory.memory.costs import Costs
 from relax_memory.memory.storage import Storage
-from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
+from relax_memory.storyboard import Storyboard
 
 VIDEO = {
     "width": 48,
@@ -99,12 +99,12 @@ def test_auto_keeps_memory_on_the_gpu_only_where_enough_is_left_of_it(monkeypatc
     """A GPU by its name alone: deciding needs nothing of it but its free memory."""
     model = tiny.remembering()
     monkeypatch.setattr(model, "load_device", torch.device("cuda"))
-    plan = Plan(RelaxedMemory(), total_frames=30, chunk_frames=3)
+    film = Storyboard(RelaxedMemory(), total_frames=30, chunk_frames=3)
 
     def budget(device: str, *, free_bytes: int = 0, spared_bytes: int = 0) -> Budget:
         monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: free_bytes)
         sizes = {"rows": 1, "height": 4, "width": 6, "spared_bytes": spared_bytes}
-        return make_budget(model, plan, Storage(device=device), **sizes)
+        return make_budget(model, film, Storage(device=device), **sizes)
 
     needed = budget("gpu").device_bytes + budget("gpu").weights_bytes
     cases = [(needed, 0), (needed - 1, 0), (needed, 1), (needed + 1, 1)]

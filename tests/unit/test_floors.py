@@ -10,7 +10,7 @@ FLOORS = (  # from the top; a room may import its own floor and those below
     {"nodes"},
     {"host"},
     {"saved", "film", "picture", "rollout", "keepers"},
-    {"memory", "plan", "schedule", "trace", "noise"},
+    {"memory", "plan", "storyboard", "schedule", "trace", "noise"},
     {"policies"},
     {"scoring", "rope"},
     {"passes"},

@@ -133,14 +133,6 @@ def test_one_step_takes_no_second_noise():
     assert [call for call in recorder.calls if call[0] == "noise"] == [("noise", 0, 0)]
 
 
-def test_what_is_finished_is_handed_out_and_remembered_but_not_made_again():
-    recorder = Recorder()
-    chunks = [chunk for chunk, _ in recorder.run(make_plan(9), finished_frames=6)]
-    assert [chunk.index for chunk in chunks] == [0, 1, 2]
-    assert not any(chunk.given for chunk in chunks)
-    assert {call[1] for call in recorder.calls if call[0] == "denoise"} == {2}
-
-
 def test_the_first_chunk_may_have_noise_levels_of_its_own():
     recorder = Recorder()
     first = torch.tensor([1.0, 0.9, 0.5, 0.25, 0.0])
@@ -168,12 +160,11 @@ def test_without_clean_passes_the_last_step_is_remembered():
     assert recorder.remembered == []
 
 
-def test_without_clean_passes_what_is_there_takes_its_last_step_once_more():
+def test_without_clean_passes_what_is_given_takes_one():
     recorder = Recorder()
-    chunks = recorder.run(make_plan(12, prefix_frames=4), clean_pass=False, finished_frames=7)
+    chunks = recorder.run(make_plan(12, prefix_frames=4), clean_pass=False)
     assert [chunk.given for chunk, _ in chunks] == [True, True, False, False, False]
-    clean, noisy = 3, 2
-    assert recorder.remembered == [(0, clean, 0.0), (1, clean, 0.0), (2, noisy, 0.25)]
+    assert recorder.remembered == [(0, 3, 0.0), (1, 3, 0.0)]
 
 
 def test_a_single_step_is_the_one_that_is_remembered():

@@ -9,15 +9,15 @@ import pytest
 
 from relax_memory.picture import chart, strips, timeline
 from relax_memory.picture.timeline import draw_plan, draw_timeline
-from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
+from relax_memory.storyboard import Storyboard
 from relax_memory.trace import ChunkTrace, Trace
 
 
 def plan(chunks=80, *, policy=None, prefix_frames=0, chunk_frames=3):
     total_frames = prefix_frames + chunks * chunk_frames
     sizes = {"chunk_frames": chunk_frames, "prefix_frames": prefix_frames}
-    return Plan(policy or RelaxedMemory(), total_frames=total_frames, **sizes)
+    return Storyboard(policy or RelaxedMemory(), total_frames=total_frames, **sizes)
 
 
 def trace_of(plan, *, rows=1, score=None, seconds=2.5):

@@ -130,8 +130,8 @@ def in_videos(options: dict, frames: int) -> dict:
 
 def takes_part(options: Mapping[str, Any], chunk: Chunk) -> bool:
     """Whether an entry is evaluated in the steps of a chunk: one that its frames touch."""
-    first, end = options.get(FRAMES, (0, chunk.first_frame + 1))
-    return first < chunk.first_frame + chunk.length_frames and chunk.first_frame < end
+    first, end = options.get(FRAMES, (0, chunk.film_frame + 1))
+    return first < chunk.film_frame + chunk.length_frames and chunk.film_frame < end
 
 
 def _is_never(area: Area) -> bool:

@@ -17,12 +17,12 @@ from comfyui_version import __version__ as HOST_VERSION
 from ...disk import advice
 from ...film.fragments import close
 from ...keepers import Finished
-from ...plan import Plan
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk
 from ...saved.inputs import write_inputs
 from ...saved.rollout import FIRST_WORDS, Description, SavedRollout
 from ...schedule import Schedule
+from ...storyboard import Storyboard
 from ..film.output import name_in_output, path_in_output
 from ..notice import note, tell
 from ..options import remembered
@@ -100,7 +100,7 @@ class Autosave:
 def autosave(
     request: Request,
     model: ModelPatcher,
-    plan: Plan,
+    storyboard: Storyboard,
     schedule: Schedule,
     growing: Sequence[Path] = (),
 ) -> Iterator[Autosave]:
@@ -116,7 +116,7 @@ def autosave(
     saved = [(rollout, rollout.description) for rollout in saved_rollouts(folder)]
     given = made_from(request, model, schedule)
     request, made, reuse = with_saved_inputs(request, given, saved)
-    keys = keys_of(made, plan)
+    keys = keys_of(made, request, storyboard)
     with ExitStack() as held:
         try:
             # What was written of the first chunk is named by nothing but its rollout.

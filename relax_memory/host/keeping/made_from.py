@@ -3,9 +3,10 @@
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 
-from ...plan import Plan
+from ...passes import Chunk
 from ...saved.chunk import chunk_keys
 from ...schedule import Schedule
+from ...storyboard import Storyboard, Words
 from ..gates.conditioning import skips_negative
 from ..request import Request
 from .fingerprint import fingerprint, host_fingerprint, model_fingerprints
@@ -46,9 +47,41 @@ def changes(made: dict[str, str], then: dict[str, str]) -> list[str]:
     return [name for name in made | then if made.get(name) != then.get(name)]
 
 
-def keys_of(made_from: dict[str, str], plan: Plan) -> list[str]:
-    """One for each chunk; the conditioning, now the same for all, is what may differ by chunk."""
-    assert plan.chunk_count is not None, "the video of a request has an end"
+def keys_of(made_from: dict[str, str], request: Request, storyboard: Storyboard) -> list[str]:
+    """One for each chunk.
+
+    What may differ by chunk: the words by which it is made, those by which the one before it in its
+    scene is remembered, its place in its scene, and the moment that it reads.
+    """
     common = {name: made for name, made in made_from.items() if name not in CONDITIONINGS}
-    conditioning = fingerprint([made_from[name] for name in CONDITIONINGS])
-    return chunk_keys(fingerprint(common), [conditioning] * plan.chunk_count)
+    said = {
+        name: [fingerprint(prompt) for prompt in prompts]
+        for name, prompts in request.prompts.items()
+        if made_from[name] != fingerprint(None)  # it is never evaluated
+    }
+
+    def part(chunk: Chunk) -> str:
+        made = {name: made_from[name] for name in CONDITIONINGS}
+        made |= _said(said, storyboard.words(chunk))
+        differs: list[object] = []
+        if chunk.index:
+            before = storyboard.plans[chunk.scene].chunk(chunk.index - 1)
+            words = storyboard.words(before, clean=True)
+            if words != storyboard.words(before):
+                differs.append(_said(said, words))
+        if chunk.frames_elsewhere or chunk.roles.pinned:
+            differs.append((chunk.scene, chunk.first_frame, chunk.roles.pinned))
+        return fingerprint([*(made[name] for name in CONDITIONINGS), *differs])
+
+    return chunk_keys(fingerprint(common), map(part, storyboard))
+
+
+def _said(prompts: dict[str, list[str]], words: dict[str, Words]) -> dict[str, str]:
+    """Fingerprints of what each conditioning says."""
+    return {
+        name: prompts[name][now.prompt]
+        if now.before is None
+        else fingerprint((prompts[name][now.before], prompts[name][now.prompt], now.share))
+        for name, now in words.items()
+        if name in prompts
+    }

@@ -14,8 +14,8 @@ from comfy.model_patcher import ModelPatcher
 from ...memory.costs import Costs, ModelShape, costs
 from ...memory.storage import Storage, supports_fp8
 from ...picture.words import gigabytes
-from ...plan import Plan
 from ...policies import Policy
+from ...storyboard import Storyboard
 from ..model.family import network_of
 
 ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
@@ -75,7 +75,7 @@ def model_shape(model: ModelPatcher, height: int, width: int) -> ModelShape:
 
 def make_budget(
     model: ModelPatcher,
-    plan: Plan,
+    storyboard: Storyboard,
     storage: Storage,
     *,
     rows: int,
@@ -94,15 +94,21 @@ def make_budget(
         log.warning("reservoir_dtype: %s cannot store fp8, so model precision is used.", device)
         storage = replace(storage, dtype="model")
     budget = Budget(
-        policy=plan.policy,
+        policy=storyboard.policy,
         storage=storage,
         weights_bytes=model.model_size(),
         chunk_bytes=int(
             model.model.memory_required(
-                [rows, model.model.latent_format.latent_channels, plan.chunk_frames, height, width]
+                [
+                    rows,
+                    model.model.latent_format.latent_channels,
+                    storyboard.chunk_frames,
+                    height,
+                    width,
+                ]
             )
         ),
-        costs=costs(plan, model_shape(model, height, width), storage, rows=rows),
+        costs=_costs(storyboard, model_shape(model, height, width), storage, rows),
         device=device,
         device_free_bytes=_free_bytes(device, model),
         host_free_bytes=_free_bytes(torch.device("cpu"), model),
@@ -114,6 +120,16 @@ def make_budget(
     if wanted_bytes <= budget.device_free_bytes or device.type in ONE_MEMORY:
         return on_device
     return replace(budget, storage=replace(storage, device="cpu"))
+
+
+def _costs(storyboard: Storyboard, shape: ModelShape, storage: Storage, rows: int) -> Costs:
+    """Those of the scene that needs most, as one is remembered at a time, and of all moments."""
+    scenes = [costs(plan, shape, storage, rows=rows) for plan in storyboard.plans]
+    moments_bytes = rows * len(storyboard.moments) * shape.frame_bytes
+    return Costs(
+        bank_bytes=max(scene.bank_bytes for scene in scenes),
+        buffer_bytes=max(scene.buffer_bytes for scene in scenes) + moments_bytes,
+    )
 
 
 def check_budget(budget: Budget) -> None:

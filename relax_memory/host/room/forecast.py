@@ -8,8 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from ...memory.storage import Storage
 from ...picture.timeline import draw_plan
 from ...picture.words import Passes, TierCost, describe_plan
-from ...plan import Plan
 from ...policies import RelaxedMemory
+from ...storyboard import Storyboard
 from ..following import AS_MADE, chunk_frames, follow
 from ..gates.latent import check_size
 from ..keeping.pace import chunk_seconds
@@ -43,10 +43,11 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
     grid = grid_of(model)
     check_size(width, height, grid)
     remembered = options_of(model) or Options(policy=RelaxedMemory())
-    plan = Plan(
+    storyboard = Storyboard(
         remembered.policy,
         total_frames=grid.latent_frames(length),
         chunk_frames=chunk_frames(model, frames_per_chunk),
+        grid=grid,
     )
     followed, notes = follow(
         model,
@@ -65,14 +66,14 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
     latent_height, latent_width = grid.latent_size(width, height)
     rows = batch_size if math.isclose(cfg, 1.0) else 2 * batch_size
     size = {"rows": rows, "height": latent_height, "width": latent_width}
-    chosen = make_budget(model, plan, remembered.storage, **size)
+    chosen = make_budget(model, storyboard, remembered.storage, **size)
     tiers = [
-        make_budget(model, plan, Storage(device=device, dtype=dtype), **size)
+        make_budget(model, storyboard, Storage(device=device, dtype=dtype), **size)
         for device in ("gpu", "cpu")
-        for dtype in (("model", "fp8") if plan.policy.stored_by_choice else ("model",))
+        for dtype in (("model", "fp8") if storyboard.policy.stored_by_choice else ("model",))
     ]
     text = describe_plan(
-        plan,
+        storyboard,
         length=length,
         grid=grid,
         weights_bytes=chosen.weights_bytes,
@@ -84,7 +85,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
             {
                 "width": width,
                 "height": height,
-                "frames_per_chunk": plan.chunk_frames,
+                "frames_per_chunk": storyboard.chunk_frames,
                 "batch_size": batch_size,
                 "steps": steps,
                 "cfg": cfg,
@@ -92,7 +93,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         ),
         remarks=notes,
     )
-    return text, draw_plan(plan)
+    return text, draw_plan(storyboard)
 
 
 def _tier(budget: Budget, chosen: Budget) -> TierCost:

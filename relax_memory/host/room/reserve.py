@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
 from ...memory.storage import Storage
-from ...plan import Plan
+from ...storyboard import Storyboard
 from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
@@ -27,14 +27,14 @@ from .budget import Budget, check_budget, make_budget
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
-    """A sampler of the host that works through a plan.
+    """A sampler of the host that makes a film.
 
     `spared_bytes` of the model's device are for what takes turns with it there.
     """
 
     spared_bytes = 0
 
-    def plan(self, model: ModelPatcher, frames: int) -> Plan:
+    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
         """What is read when, for a latent of `frames` frames."""
         raise NotImplementedError
 
@@ -64,15 +64,16 @@ def add_reservation(model: ModelPatcher) -> None:
             options = guider.model_options["transformer_options"]
             check_model(guider.model_patcher)  # before what wraps the sampler sees it
             check_latent(noise, grid_of(guider.model_patcher))
-            plan = sampler.plan(guider.model_patcher, noise.shape[2])
-            budget = decide(guider, plan, options[KEY].storage, noise, sampler.spared_bytes)
+            storyboard = sampler.storyboard(guider.model_patcher, noise.shape[2])
+            storage = options[KEY].storage
+            budget = decide(guider, storyboard, storage, noise, sampler.spared_bytes)
             options[KEY] = replace(
                 options[KEY], storage=budget.storage, reserved_bytes=budget.device_bytes
             )
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,
-                _reserve(plan, budget),
+                _reserve(storyboard, budget),
                 guider.model_options,
                 is_model_options=True,
             )
@@ -85,7 +86,7 @@ def add_reservation(model: ModelPatcher) -> None:
 
 def decide(
     guider: comfy.samplers.CFGGuider,
-    plan: Plan,
+    storyboard: Storyboard,
     storage: Storage,
     like: Tensor,
     spared_bytes: int = 0,
@@ -93,7 +94,7 @@ def decide(
     """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
     budget = make_budget(
         guider.model_patcher,
-        plan,
+        storyboard,
         storage,
         rows=len(like) * _evaluated(guider),
         height=like.shape[3],
@@ -106,7 +107,7 @@ def decide(
     return budget
 
 
-def _reserve(plan: Plan, budget: Budget) -> Callable:
+def _reserve(storyboard: Storyboard, budget: Budget) -> Callable:
     """The host reserves by shape, so memory is told to it as so many more frames."""
 
     def prepare_sampling(
@@ -119,7 +120,7 @@ def _reserve(plan: Plan, budget: Budget) -> Callable:
         samples, channels, _, *size = noise_shape
         one_frame = model.model.memory_required([samples, channels, 1, *size])
         worth_frames = math.ceil((budget.device_bytes - budget.chunk_bytes) / one_frame)
-        frames = plan.chunk_frames + worth_frames
+        frames = storyboard.chunk_frames + worth_frames
         return executor(model, [samples, channels, frames, *size], conds, **kwargs)
 
     return prepare_sampling

@@ -78,7 +78,19 @@ class Entries:
                     "it cannot be remembered: remove the node that does that."
                 )
             position, entry = self._met[stream]
+            entry = self._spoken(stream) or entry
             conds += [[] for _ in range(position + 1 - len(conds))]
-            conds[position].append({k: v for k, v in entry.items() if k != FRAMES})
+            whole = {key: value for key, value in entry.items() if key != FRAMES}
+            conds[position].append(whole | {"uuid": stream})
         if conds:
             comfy.samplers.calc_cond_batch(self._guider.inner_model, conds, x, sigma, model_options)
+
+    def _spoken(self, stream: Stream) -> dict | None:
+        """The entry of the guider, whose words may have changed since it was evaluated.
+
+        None where that is the entry of another stream, in whose place it has been put.
+        """
+        entries = self._guider.conds.get(stream.conditioning)
+        entry = entries[stream.entry] if entries else None
+        taken = entry and isinstance(entry["uuid"], Stream) and entry["uuid"] != stream
+        return None if taken else entry

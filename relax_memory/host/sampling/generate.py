@@ -5,6 +5,7 @@ What autosave has of the video is taken as it is; the rest is sampled as its con
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -14,9 +15,9 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ...keepers import Finished, Keeper, keep_all
-from ...plan import Plan
-from ...policies import RelaxedMemory
+from ...policies import Policy, RelaxedMemory
 from ...schedule import Schedule
+from ...storyboard import Storyboard
 from ...trace import Trace, joined
 from ..film.live import LiveVideo
 from ..keeping.autosave import Autosave, autosave
@@ -28,6 +29,7 @@ from ..request import Request
 from .guided import GuidedRollout
 from .latents import frames_of
 from .progress import Progress
+from .prompts import Prompts
 from .sampler import NO_MEMORY_NODE, RolloutSampler
 
 
@@ -50,15 +52,12 @@ def generate(
         note(NO_MEMORY_NODE)
     model = remembering(request.model)
     schedule = request.schedule
-    plan = Plan(
-        remembered(model).policy,
-        total_frames=request.latent_frames,
-        chunk_frames=request.frames_per_chunk,
-        prefix_frames=request.prefix_frames,
-    )
+    storyboard = storyboard_of(request, remembered(model).policy)
     growing = live.partials if live else ()
     saving = (
-        autosave(request, model, plan, schedule, growing) if request.autosave else nullcontext()
+        autosave(request, model, storyboard, schedule, growing)
+        if request.autosave
+        else nullcontext()
     )
     with saving as saved:
         request = saved.request if saved else request
@@ -68,10 +67,22 @@ def generate(
         shown = (_Growing(live, video),) if live else ()
         keepers = (video, *shown, *((saved,) if saved else ()), *watching)
         if saved:
-            _replay(saved, plan, keepers, live)
+            _replay(saved, storyboard, keepers, live)
         if video.finished_frames < request.latent_frames:
-            _sample(request, model, plan, schedule, video, keepers, live)
+            _sample(request, model, storyboard, schedule, video, keepers, live)
     return video.latents, video.trace
+
+
+def storyboard_of(request: Request, policy: Policy) -> Storyboard:
+    """The chunks of a request."""
+    return Storyboard(
+        policy,
+        total_frames=request.latent_frames,
+        chunk_frames=request.frames_per_chunk,
+        prefix_frames=request.prefix_frames,
+        shots=request.shots,
+        grid=replace(request.grid, fps=request.fps),
+    )
 
 
 def remembering(model: ModelPatcher) -> ModelPatcher:
@@ -102,9 +113,9 @@ class Video:
         """Put a chunk in place; what reaches beyond the end is left out."""
         frames = frames_of(self.latents, finished.chunk)
         frames.copy_(finished.latents[:, :, : frames.shape[2]])
-        self.finished_frames = finished.chunk.first_frame + finished.chunk.length_frames
+        self.finished_frames = finished.chunk.film_frame + finished.chunk.length_frames
         if finished.noisy is not None:
-            self.noisy[finished.chunk.index] = finished.noisy
+            self.noisy[finished.chunk.film_index] = finished.noisy
         self._finished.append((finished.trace, finished.rows))
 
     @property
@@ -122,15 +133,17 @@ class _Growing:
         self._live.append(frames_of(self._video.latents, finished.chunk))
 
 
-def _replay(saved: Autosave, plan: Plan, keepers: Sequence[Keeper], live: LiveVideo | None) -> None:
+def _replay(
+    saved: Autosave, storyboard: Storyboard, keepers: Sequence[Keeper], live: LiveVideo | None
+) -> None:
     """Give what is saved to the keepers; a live video is decoded anew, which takes its time."""
     bar = ProgressBar(saved.saved_chunks)
     for chunk in saved.chunks():
         done = chunk.trace.index + 1
         if live:
-            tell(f"Chunk {done} of {plan.chunk_count} is saved: decoding it")
+            tell(f"Chunk {done} of {storyboard.chunk_count} is saved: decoding it")
         finished = Finished(
-            chunk=plan.chunk(chunk.trace.index),
+            chunk=storyboard.chunk(chunk.trace.index),
             latents=chunk.latents,
             trace=chunk.trace,
             rows=chunk.rows,
@@ -144,7 +157,7 @@ def _replay(saved: Autosave, plan: Plan, keepers: Sequence[Keeper], live: LiveVi
 def _sample(
     request: Request,
     model: ModelPatcher,
-    plan: Plan,
+    storyboard: Storyboard,
     schedule: Schedule,
     video: Video,
     keepers: Sequence[Keeper],
@@ -153,7 +166,7 @@ def _sample(
     """Sample what the video lacks, through the host."""
     progress = Progress(
         model,
-        plan,
+        storyboard,
         schedule=schedule,
         finished_frames=max(video.finished_frames, request.prefix_frames),
         pictures=live is None,
@@ -162,17 +175,23 @@ def _sample(
     def between(finished: Finished, run: GuidedRollout) -> None:
         if live is None or not live.displaces_model:
             return
-        if plan.has_chunk(finished.chunk.index + 1):
+        if finished.chunk.film_index + 1 < storyboard.chunk_count:
             live.must_load |= run.load_model(finished.latents)
 
-    prompts = {"positive": request.positive, "negative": request.negative}
+    prompts = Prompts(storyboard, request.prompts)
+    conditionings = {"positive": request.positive, "negative": request.negative}
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds(
-        {name: _on_device(prompt, model) for name, prompt in prompts.items() if prompt is not None}
+        {
+            name: _on_device(conditioning, model)
+            for name, conditioning in (conditionings | prompts.entries).items()
+            if conditioning is not None
+        }
     )
     guider.set_cfg(request.cfg)
     sampler = RolloutSampler(
-        plan,
+        storyboard,
+        prompts=prompts,
         video=video.latents,
         keepers=keepers,
         finished_frames=video.finished_frames,

@@ -15,7 +15,7 @@ from ...rollout import Source
 
 def frames_of(video: Tensor, chunk: Chunk) -> Tensor:
     """The frames of a chunk in a video `[B, C, T, H, W]`, as far as it has them."""
-    return video[:, :, chunk.first_frame : chunk.first_frame + chunk.length_frames]
+    return video[:, :, chunk.film_frame : chunk.film_frame + chunk.length_frames]
 
 
 class HostSource(Source, Protocol):
@@ -26,7 +26,8 @@ class HostSource(Source, Protocol):
 
 
 class HostNoise:
-    """Chunks cut from the host's full-length noise; re-noising follows `SamplerARVideo`.
+    """Chunks cut from the host's full-length noise; re-noising follows `SamplerARVideo`, in the
+    scene `k` of a film as in a video of the seed plus `k`.
 
     Args:
         x: the noised latents that the host gives, `[B, C, T, H, W]`.
@@ -42,7 +43,7 @@ class HostNoise:
         frames = frames_of(self._x, chunk)
         if draw == 0:
             return frames
-        seed = self._seed + 1000 * chunk.index + draw - 1
+        seed = self._seed + chunk.scene + 1000 * chunk.index + draw - 1
         generator = torch.Generator(frames.device).manual_seed(seed % 2**64)
         return torch.randn(
             frames.shape, generator=generator, device=frames.device, dtype=frames.dtype
@@ -60,6 +61,8 @@ class HostNoise:
 
 class FrameNoise:
     """Noise by frame (`chunk_noise`); latents are kept as the host's LATENT, on its device.
+
+    The scene `k` of a film has the noise of a video of the seed plus `k`.
 
     Args:
         video: kept latents `[B, C, T, H, W]` as far as they are finished, or None where no chunk is
@@ -79,7 +82,7 @@ class FrameNoise:
     def noise(self, chunk: Chunk, draw: int) -> Tensor:
         samples, *shape = self._shape
         noise = chunk_noise(
-            self._seed,
+            (self._seed + chunk.scene) % 2**64,
             samples=samples,
             first_frame=chunk.first_frame,
             draw=draw,

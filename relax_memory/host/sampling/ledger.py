@@ -98,7 +98,7 @@ class Ledger:
 
 
 def _where(pass_: Pass) -> str:
-    chunk = f"chunk {pass_.chunk.index + 1}"
+    chunk = f"chunk {pass_.chunk.film_index + 1}"
     return (
         f"{chunk} is being remembered" if pass_.clean else f"step {pass_.step + 1} of {chunk} ran"
     )

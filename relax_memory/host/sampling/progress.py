@@ -5,8 +5,8 @@ import latent_preview
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...plan import Plan
 from ...schedule import Schedule
+from ...storyboard import Storyboard
 from ..notice import TimeLeft, tell
 from .previews import previewer
 
@@ -23,15 +23,15 @@ class Progress:
     def __init__(
         self,
         model: ModelPatcher,
-        plan: Plan,
+        storyboard: Storyboard,
         *,
         schedule: Schedule,
         finished_frames: int = 0,
         pictures: bool = True,
     ) -> None:
-        self._plan = plan
-        self._first_chunk = plan.chunk_of(finished_frames)
-        self._steps = [schedule.steps(chunk) for chunk in plan][self._first_chunk :]
+        self._storyboard = storyboard
+        self._first_chunk = storyboard.chunk_of(finished_frames)
+        self._steps = [schedule.steps(chunk) for chunk in storyboard][self._first_chunk :]
         self._passes = [steps + schedule.clean_pass for steps in self._steps]
         self._bar = comfy.utils.ProgressBar(sum(self._steps))
         self._previewer = previewer(model) if pictures else None
@@ -53,7 +53,7 @@ class Progress:
         while step >= self._steps[chunk]:
             step -= self._steps[chunk]
             chunk += 1
-        text = f"Chunk {self._first_chunk + chunk + 1} of {self._plan.chunk_count}, "
+        text = f"Chunk {self._first_chunk + chunk + 1} of {self._storyboard.chunk_count}, "
         text += f"step {step + 1} of {self._steps[chunk]}"
         passes = sum(self._passes[:chunk]) + step + 1  # the last chunk needs no clean pass
         total = sum(self._passes[:-1]) + self._steps[-1]

@@ -16,10 +16,10 @@ from torch import Tensor
 from ...keepers import Finished, Keeper, keep_all
 from ...memory.storage import Storage
 from ...passes import Pass
-from ...plan import Plan
 from ...policies import RelaxedMemory
 from ...rollout import OnStep
 from ...schedule import Schedule
+from ...storyboard import Storyboard
 from ..following import AS_MADE, chunk_frames, follow_sigmas
 from ..gates.guider import check_run
 from ..gates.sigmas import check_first
@@ -29,6 +29,7 @@ from ..options import Options, in_run, options_of
 from ..room.reserve import ChunkedSampler, decide
 from .guided import GuidedRollout
 from .latents import FrameNoise, HostNoise, frames_of
+from .prompts import Prompts
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
 Finish = Callable[[Finished, GuidedRollout], None]
@@ -62,10 +63,10 @@ class MemorySampler(ChunkedSampler):
             "SamplerCustomAdvanced directly."
         )
 
-    def plan(self, model: ModelPatcher, frames: int) -> Plan:
+    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
         """What is read when, for a video of `frames` latent frames."""
         given = options_of(model)
-        return Plan(
+        return Storyboard(
             given.policy if given else RelaxedMemory(),
             total_frames=frames,
             chunk_frames=chunk_frames(model, self.chunk_frames),
@@ -103,23 +104,25 @@ class MemorySampler(ChunkedSampler):
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
         given = options_of(model)
-        plan = self.plan(model, x.shape[2])
+        storyboard = self.storyboard(model, x.shape[2])
         if given is None:  # a memory node would have decided before the model was loaded
             note(NO_MEMORY_NODE)
-            storage = decide(model_wrap, plan, Storage(), x).storage
-            options = Options(policy=plan.policy, storage=storage)
+            storage = decide(model_wrap, storyboard, Storage(), x).storage
+            options = Options(policy=storyboard.policy, storage=storage)
         else:
             options = in_run(extra_args)
         video = torch.zeros_like(x)
-        run = GuidedRollout(model_wrap, extra_args, plan, options, has_node=given is not None)
+        run = GuidedRollout(model_wrap, extra_args, storyboard, options, has_node=given is not None)
         source = HostNoise(x, extra_args.get("seed") or 0, video)
-        for finished in run.chunks(schedule, source, _report(callback, video, plan, schedule)):
+        for finished in run.chunks(
+            schedule, source, _report(callback, video, storyboard, schedule)
+        ):
             frames_of(video, finished.chunk).copy_(finished.latents)
         return video
 
 
 class RolloutSampler(MemorySampler):
-    """Runs a whole plan on one chunk's worth of the host's memory and hands out finished chunks.
+    """Makes a whole film on one chunk's worth of the host's memory and hands out finished chunks.
 
     The host sees one chunk `[B, C, n, H, W]`; what it returns for it has no meaning. Its callback
     gets the running chunk of the first sample, or with `whole_previews` that chunk in its place in
@@ -137,8 +140,9 @@ class RolloutSampler(MemorySampler):
 
     def __init__(  # noqa: PLR0913  (all by name, all of one run)
         self,
-        plan: Plan,
+        storyboard: Storyboard,
         *,
+        prompts: Prompts | None = None,
         video: Tensor,
         keepers: Sequence[Keeper],
         finished_frames: int = 0,
@@ -149,9 +153,10 @@ class RolloutSampler(MemorySampler):
         clean_pass: bool = True,
         noisy: dict[int, Tensor] | None = None,
     ) -> None:
-        super().__init__(plan.chunk_frames, sigmas_first)
+        super().__init__(storyboard.chunk_frames, sigmas_first)
         self.spared_bytes = spared_bytes
-        self._plan = plan
+        self._storyboard = storyboard
+        self._prompts = prompts
         self._video = video
         self._keepers = keepers
         self._finished_frames = finished_frames
@@ -160,8 +165,8 @@ class RolloutSampler(MemorySampler):
         self._clean_pass = clean_pass
         self._noisy = noisy
 
-    def plan(self, model: ModelPatcher, frames: int) -> Plan:
-        return self._plan
+    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
+        return self._storyboard
 
     def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
@@ -190,18 +195,18 @@ class RolloutSampler(MemorySampler):
         run = GuidedRollout(
             model_wrap,
             extra_args,
-            self._plan,
+            self._storyboard,
             in_run(extra_args),
             has_node=True,
+            prompts=self._prompts,
             finished_frames=self._finished_frames,
             noisy=self._noisy,
         )
         on_step = self._previews(callback, source, noise, schedule)
         for finished in run.chunks(schedule, source, on_step):
-            if finished.chunk.first_frame >= self._finished_frames:
-                keep_all(self._keepers, finished)
-                self._finished_frames += finished.chunk.length_frames
-                self._between(finished, run)
+            keep_all(self._keepers, finished)
+            self._finished_frames += finished.chunk.length_frames
+            self._between(finished, run)
         return noise
 
     def _previews(
@@ -209,26 +214,26 @@ class RolloutSampler(MemorySampler):
     ) -> OnStep:
         first_frame = self._finished_frames
         if not self._whole_previews:
-            return _report(callback, None, self._plan, schedule, first_frame)
-        shape = (1, like.shape[1], self._plan.total_frames, *like.shape[3:])
+            return _report(callback, None, self._storyboard, schedule, first_frame)
+        shape = (1, like.shape[1], self._storyboard.total_frames, *like.shape[3:])
         small = 4 * torch.Size(shape).numel() <= PREVIEW_BYTES_ON_DEVICE
         preview = torch.zeros(shape, device=like.device if small else "cpu")
         if first_frame:
             preview[:, :, :first_frame] = source.restore(self._video[:1, :, :first_frame])
-        return _report(callback, preview, self._plan, schedule, first_frame)
+        return _report(callback, preview, self._storyboard, schedule, first_frame)
 
 
 def _report(
     callback: Callback | None,
     preview: Tensor | None,
-    plan: Plan,
+    storyboard: Storyboard,
     schedule: Schedule,
     finished_frames: int = 0,
 ) -> OnStep:
     """Tell the host of each step, counted over all chunks that are made; `preview` shows them."""
     steps = [
-        0 if chunk.given or chunk.first_frame < finished_frames else schedule.steps(chunk)
-        for chunk in plan
+        0 if chunk.given or chunk.film_frame < finished_frames else schedule.steps(chunk)
+        for chunk in storyboard
     ]
     total = sum(steps)
     done = [sum(steps[:index]) for index in range(len(steps))]
@@ -239,6 +244,6 @@ def _report(
                 frames = frames_of(preview, pass_.chunk)
                 frames.copy_(x0[: len(preview), :, : frames.shape[2]])
             shown = x0[:1] if preview is None else preview
-            callback(done[pass_.chunk.index] + pass_.step, shown, x, total)
+            callback(done[pass_.chunk.film_index] + pass_.step, shown, x, total)
 
     return on_step

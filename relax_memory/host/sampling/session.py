@@ -1,17 +1,20 @@
-"""The state of one sampling run: which pass is in work, and the memory of each stream.
+"""The state of one sampling run: which pass is in work, and the memory of each stream and scene.
 
 Made by the sampler, passed to attention in `transformer_options`, gone when the run ends. A stream
 is one entry of one conditioning, named by the run; the host's ids only say which rows are whose.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from comfy.ldm.wan.model import WanModel
 
-from ...memory.recall import Memory
+from ...memory.recall import Memory, Moments
 from ...memory.storage import Storage
 from ...memory.transfer import Transfer
 from ...passes import Chunk, Pass
-from ...plan import Plan
+from ...storyboard import Storyboard
 from ...trace import ChunkTrace
 from ..model.positions import TimeRope
 from .ledger import Ledger, Stream
@@ -20,21 +23,27 @@ FIRST = ("positive", "negative")  # in a trace, whatever the host evaluates firs
 
 
 class NoMemoryYet(Exception):
-    """A stream takes part for the first time, after chunks that it has not remembered."""
+    """A stream takes part for the first time, after chunks that it has not remembered, or without
+    the `moment` of the film that the chunk reads.
+    """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, moment: int | None = None) -> None:
         super().__init__(f"The {stream} conditioning remembers nothing yet.")
         self.stream = stream
+        self.moment = moment
 
 
 class Session:
     """Memories of one run by stream and scene, and the pass for which the model is called."""
 
-    def __init__(self, plan: Plan, storage: Storage, device: torch.device, ledger: Ledger) -> None:
-        self.plan = plan
+    def __init__(
+        self, storyboard: Storyboard, storage: Storage, device: torch.device, ledger: Ledger
+    ) -> None:
+        self.storyboard = storyboard
         self.storage = storage
         self.ledger = ledger
         self.memories: dict[tuple[Stream, int], Memory] = {}
+        self._moments: dict[Stream, Moments] = {}
         self._others: dict[object, Stream] = {}
         self._transfer = Transfer(device) if storage.device == "cpu" else None
 
@@ -61,7 +70,16 @@ class Session:
     @property
     def known(self) -> set[Stream]:
         """Streams that have a memory of the scene in work."""
-        return {stream for stream, scene in self.memories if scene == self.pass_.chunk.scene}
+        return self.known_in(self.pass_.chunk.scene)
+
+    def known_in(self, scene: int) -> set[Stream]:
+        """Streams that have a memory of a scene."""
+        return {stream for stream, own in self.memories if own == scene}
+
+    @property
+    def met(self) -> tuple[Stream, ...]:
+        """Streams that have taken part, in whichever scene."""
+        return tuple(self._moments)
 
     def memory(
         self, stream: Stream, *, rows: int, model: WanModel, transformer_options: dict
@@ -69,49 +87,81 @@ class Session:
         """The memory of a stream, made when it first takes part.
 
         Raises:
-            NoMemoryYet: chunks were remembered before this stream took part.
+            NoMemoryYet: chunks were remembered before this stream took part, or a moment is to be
+                read that it has not remembered.
         """
-        key = stream, self.pass_.chunk.scene
+        chunk = self.pass_.chunk
+        key = stream, chunk.scene
+        moments = self.moments(stream)
+        for frame in chunk.roles.pinned:
+            if not moments[frame]:
+                raise NoMemoryYet(stream, frame)
         if key not in self.memories:
-            if self.pass_.chunk.index:
+            if chunk.index:
                 raise NoMemoryYet(stream)
             self.memories[key] = Memory(
-                self.plan,
+                self.storyboard.plans[chunk.scene],
                 layers=len(model.blocks),
                 rows=rows,
                 rotate=TimeRope(model, transformer_options).rotate,
                 dtype=self.storage.dtype,
                 transfer=self._transfer,
+                moments=moments,
             )
         return self.memories[key]
 
+    def moments(self, stream: Stream) -> Moments:
+        """Moments of the film as a stream remembers them; empty ones are yet to come."""
+        wanted = self.storyboard.moments
+        return self._moments.setdefault(stream, {frame: {} for frame in wanted})
+
+    def forget(self, scene: int) -> None:
+        """Let go of what a scene remembers."""
+        self.memories = {key: m for key, m in self.memories.items() if key[1] != scene}
+
+    @contextmanager
+    def aside(self, scene: int) -> Iterator[None]:
+        """Put aside what a scene remembers, as if it were to begin, and take it back at the end."""
+        kept = self.memories
+        self.forget(scene)
+        try:
+            yield
+        finally:
+            self.memories = kept
+
     def trace(self, chunk: Chunk, seconds: float) -> ChunkTrace:
-        """What the rows read in `chunk`, the one that is remembered last or next."""
-        chosen = [memory.selection_of(chunk) for _, memory in self._ordered()]
+        """What the rows read in `chunk`, the one remembered last or next, in frames of the film."""
+        chosen = [memory.selection_of(chunk) for _, memory in self._ordered(chunk.scene)]
+
+        def film(frames: tuple[int, ...]) -> tuple[int, ...]:
+            return self.storyboard.film_frames(chunk.scene, frames)
+
         return ChunkTrace(
-            index=chunk.index,
-            frames=chunk.frames,
+            index=chunk.film_index,
+            frames=film(chunk.frames),
             given=chunk.given,
-            sink=chunk.roles.sink,
-            candidates=chunk.roles.candidates,
-            tail=chunk.roles.tail,
-            history=tuple(row for selection in chosen for row in selection.history),
+            sink=film(chunk.roles.sink),
+            candidates=film(chunk.roles.candidates),
+            tail=film(chunk.roles.tail),
+            history=tuple(film(row) for selection in chosen for row in selection.history),
             scores=tuple(row for selection in chosen for row in selection.scores),
             seconds=seconds,
+            scene=chunk.scene,
+            scene_frame=chunk.first_frame if chunk.frames_elsewhere else None,
+            pinned=chunk.roles.pinned,
         )
 
-    @property
-    def rows(self) -> tuple[str, ...]:
+    def rows(self, scene: int) -> tuple[str, ...]:
         """A label for each row of the trace."""
         return tuple(
             f"{stream} {sample}"
-            for stream, memory in self._ordered()
+            for stream, memory in self._ordered(scene)
             for sample in range(len(memory.selection.history))
         )
 
-    def _ordered(self) -> list[tuple[Stream, Memory]]:
+    def _ordered(self, scene: int) -> list[tuple[Stream, Memory]]:
         return sorted(
-            ((stream, memory) for (stream, _), memory in self.memories.items()),
+            ((stream, memory) for (stream, own), memory in self.memories.items() if own == scene),
             key=lambda item: (
                 FIRST.index(item[0].conditioning) if item[0][0] in FIRST else len(FIRST)
             ),

@@ -1,0 +1,92 @@
+"""The shots of a request: what its conditionings direct, laid over its chunks and checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..direction.resolve import resolve
+from ..direction.script import ScriptError
+from ..direction.shots import Shot
+from .directed import Directed, differences, direction_of
+
+SCENES = "positive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shots:
+    """By the name of each conditioning that is directed: its shots, its prompts, and first words
+    of those for people.
+    """
+
+    shots: dict[str, tuple[Shot, ...]] = field(default_factory=dict)
+    prompts: dict[str, tuple[list, ...]] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+
+def laid_out(
+    conditionings: Mapping[str, list | None],
+    *,
+    total_frames: int,
+    chunk_frames: int,
+    prefix_frames: int,
+    fps: float,
+    clean_pass: bool,
+) -> tuple[Shots, list[str]]:
+    """The shots of a video, and what is to be said of them.
+
+    Raises:
+        ValueError: a script that does not fit the video, or shots that cannot follow on each other.
+    """
+    shots, prompts = {}, {}
+    notes: list[str] = []
+    words: tuple[str, ...] = ()
+    for name, conditioning in conditionings.items():
+        directed = direction_of(name, conditioning) if conditioning else None
+        if directed is None:
+            continue
+        try:
+            direction = resolve(
+                directed.script,
+                total_frames=total_frames,
+                chunk_frames=chunk_frames,
+                prefix_frames=prefix_frames,
+                fps=fps,
+                transition=directed.transition,
+                blend_seconds=directed.blend_seconds,
+            )
+        except ScriptError as error:
+            raise ValueError(f"{name}, {error}") from None
+        _check(name, direction.shots, directed, clean_pass=clean_pass)
+        shots[name], prompts[name] = direction.shots, directed.prompts
+        notes += direction.notes
+        if name == SCENES:
+            words = tuple(cue.text for cue in directed.script.cues)
+    return Shots(shots=shots, prompts=prompts, words=words), notes
+
+
+def _check(name: str, shots: Sequence[Shot], directed: Directed, *, clean_pass: bool) -> None:
+    for number, shot in enumerate(shots, 1):
+        if name != SCENES and (shot.scene or shot.moment is not None):
+            raise ValueError(
+                f"{name} makes a cut or names a moment in shot {number}, but a film has one order "
+                f"of scenes, that of {SCENES}: keep to keep, recache and blend there."
+            )
+        if shot.transition == "recache" and not clean_pass:
+            raise ValueError(
+                f"shot {number} of {name} begins with recache, which remembers finished chunks "
+                "anew, but without clean passes they are remembered as they were noisy: set "
+                "clean_pass to always, or use keep."
+            )
+        first, prompt = directed.prompts[0], directed.prompts[shot.prompt]
+        if "area" in differences(first, prompt):
+            raise ValueError(
+                f"shot {number} of {name} has other areas than the first one, but each area has a "
+                "memory of its own: give all shots the same areas, entry by entry."
+            )
+        if shot.transition == "blend":
+            before = directed.prompts[shots[number - 2].prompt]
+            unlike = differences(before, prompt)
+            if unlike:
+                raise ValueError(
+                    f"shot {number} of {name} blends with the one before, but not only their words "
+                    f"differ ({', '.join(unlike)}): use keep, or make these the same."
+                )
