@@ -73,9 +73,9 @@ class RelaxForcingPlan(io.ComfyNode):
                     "from_sampler",
                     default=False,
                     optional=True,
-                    tooltip="Take size, length, frames per chunk, batch, steps and cfg from the "
-                    "one Relax Forcing Sampler or Stream that this model reaches, instead of from "
-                    "here.",
+                    tooltip="Take size, length, frames per chunk, batch, steps, cfg and "
+                    "clean_pass from the one Relax Forcing Sampler or Stream that this model "
+                    "reaches, instead of from here.",
                 ),
             ],
             outputs=[

@@ -6,11 +6,14 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
 SAMPLERS = ("RelaxForcingSampler", "RelaxForcingStream")
-TAKEN = ("width", "height", "length", "frames_per_chunk", "batch_size", "steps", "cfg")
+TAKEN = (
+    *("width", "height", "length", "frames_per_chunk", "batch_size", "steps", "cfg"),
+    "clean_pass",
+)
 
 
-def settings_of_sampler(hidden: io.HiddenHolder | None) -> dict[str, float]:
-    """Size, length, chunk, batch, steps and cfg of the one sampler.
+def settings_of_sampler(hidden: io.HiddenHolder | None) -> dict[str, float | str]:
+    """Size, length, chunk, batch, steps, cfg and clean pass of the one sampler.
 
     Raises:
         ValueError: the model reaches none, or several, or a value comes from a node that works it
@@ -48,7 +51,7 @@ def _samplers(prompt: dict, source: object) -> Iterator[str]:
                 waiting.append([key, 0])
 
 
-def _value(prompt: dict, value: object, name: str, sampler: str) -> float:
+def _value(prompt: dict, value: object, name: str, sampler: str) -> float | str:
     """A widget, or what a node of one value gives it."""
     for _ in prompt:
         if isinstance(value, list):
@@ -58,5 +61,5 @@ def _value(prompt: dict, value: object, name: str, sampler: str) -> float:
             f"from_sampler is on, but {name} of the sampler (node {sampler}) is worked out by "
             f"another node: turn it off, and connect that node to {name} here too."
         )
-    assert isinstance(value, int | float)
+    assert isinstance(value, int | float | str)
     return value

@@ -128,6 +128,7 @@ def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler):
     text = planned(workflow(sampler))
     assert text.startswith("477 frames, 29.8125 s at 16 fps, in 40 chunks of 3")
     assert "A chunk takes 3 passes" in text
+    assert "A chunk takes 2 passes" in planned(workflow(sampler, clean_pass="never"))
     here = SIZE | {"batch_size": 4, "steps": 2, "length": 477}
     alone, _ = tiny.node("RelaxForcingPlan", model=tiny.remembering(), **here)
     assert text == alone  # cfg 3 of 2 videos has as many rows as cfg 1 of 4
