@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..relax_memory.grid import WAN
+from ..relax_memory.host.film.cuts import latent_of
 from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.first_words import first_words
 from ..relax_memory.host.following import AS_MADE, CLEAN_PASS
@@ -10,6 +11,7 @@ from ..relax_memory.host.gates.conditioning import check_cfg
 from ..relax_memory.host.gates.latent import check_size
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
+from ..relax_memory.host.sampling.film import storyboard_of
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.sampling.sampler import MemorySampler
 from .memory import CATEGORY
@@ -188,7 +190,7 @@ class RelaxForcingSampler(io.ComfyNode):
         latents, trace = generate(request)
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=request.batch_size)
-        return io.NodeOutput({"samples": latents}, trace)
+        return io.NodeOutput(latent_of(latents, storyboard_of(request).pieces), trace)
 
 
 class RelaxForcingSamplerSelect(io.ComfyNode):

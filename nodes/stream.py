@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from ..relax_memory.host.film.cuts import latent_of
 from ..relax_memory.host.film.live import live_video
 from ..relax_memory.host.film.made import made_videos, times_remade
 from ..relax_memory.host.film.naming import fill_in
@@ -15,6 +16,7 @@ from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.first_words import first_words
 from ..relax_memory.host.notice import note, speaking, tell_made
 from ..relax_memory.host.request import make_request
+from ..relax_memory.host.sampling.film import chapters_of, storyboard_of
 from ..relax_memory.host.sampling.generate import generate
 from .decode import FILENAME_PREFIX, FPS, ONE_OF_MANY
 from .memory import CATEGORY
@@ -78,10 +80,19 @@ class RelaxForcingStream(io.ComfyNode):
         metadata = workflow_metadata(cls.hidden)
         name = fill_in(filename_prefix, cls.hidden)
 
-        def open_writer(width, height):
-            return open_video(name, fps=request.fps, width=width, height=height, metadata=metadata)
+        pieces = storyboard_of(request).pieces
 
-        with live_video(vae, request, open_writer) as live:
+        def open_writer(width, height):
+            return open_video(
+                name,
+                fps=request.fps,
+                width=width,
+                height=height,
+                metadata=metadata,
+                chapters=chapters_of(request),
+            )
+
+        with live_video(vae, request, open_writer, pieces) as live:
             latents, trace = generate(request, live=live)
             files = live.finish()
         videos = made_videos(files, cls.hidden)
@@ -91,7 +102,7 @@ class RelaxForcingStream(io.ComfyNode):
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             videos,
-            {"samples": latents},
+            latent_of(latents, pieces),
             trace,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),
         )

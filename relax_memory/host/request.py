@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..direction.shots import Shot
 from ..grid import WAN, Grid
+from ..scenes import WHOLE
 from ..schedule import Schedule
 from .directed import KEY
+from .film.cuts import pieces_of
 from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
@@ -199,6 +201,7 @@ def make_request(
     total_frames = grid_of(model).latent_frames(settings["length"])
     shots, said = laid_out(
         {"positive": positive, "negative": negative},
+        pieces=pieces_of(prefix, "prefix") if prefix else WHOLE,
         total_frames=total_frames,
         chunk_frames=followed["frames_per_chunk"],
         prefix_frames=0 if samples is None else samples.shape[2],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ..direction.resolve import resolve
 from ..direction.script import ScriptError
 from ..direction.shots import Shot
+from ..scenes import Film
 from .directed import Directed, differences, direction_of
 
 SCENES = "positive"
@@ -25,6 +26,7 @@ class Shots:
 def laid_out(
     conditionings: Mapping[str, list | None],
     *,
+    pieces: Film,
     total_frames: int,
     chunk_frames: int,
     prefix_frames: int,
@@ -32,6 +34,10 @@ def laid_out(
     clean_pass: bool,
 ) -> tuple[Shots, list[str]]:
     """The shots of a video, and what is to be said of them.
+
+    Args:
+        pieces: of the film that is given at the beginning; shots of the positive prompt say
+            otherwise which scenes there are.
 
     Raises:
         ValueError: a script that does not fit the video, or shots that cannot follow on each other.
@@ -60,7 +66,33 @@ def laid_out(
         notes += direction.notes
         if name == SCENES:
             words = tuple(cue.text for cue in directed.script.cues)
+    positive = conditionings[SCENES]
+    if SCENES not in shots and len(pieces) > 1 and positive:
+        scenes, told = _given(pieces, chunk_frames, prefix_frames)
+        shots[SCENES], prompts[SCENES] = scenes, (positive,)
+        notes += told
     return Shots(shots=shots, prompts=prompts, words=words), notes
+
+
+def _given(
+    pieces: Film, chunk_frames: int, prefix_frames: int
+) -> tuple[tuple[Shot, ...], list[str]]:
+    """The scenes of a film that is given, of which the last goes on."""
+    remainder = prefix_frames % chunk_frames
+    if any((piece.first_frame - remainder) % chunk_frames for piece in pieces[1:]):
+        told = (
+            "prefix has cuts that do not lie between its chunks, so its last scene is not told "
+            "from those before."
+        )
+        return (_scene(0, 0),), [told]
+    shift = 1 if remainder else 0
+    starts = ((p.first_frame - remainder) // chunk_frames + shift for p in pieces[1:])
+    later = (_scene(start, piece.scene) for start, piece in zip(starts, pieces[1:], strict=True))
+    return (_scene(0, 0), *later), []
+
+
+def _scene(first_chunk: int, scene: int) -> Shot:
+    return Shot(first_chunk=first_chunk, prompt=0, scene=scene, transition="cut")
 
 
 def _check(name: str, shots: Sequence[Shot], directed: Directed, *, clean_pass: bool) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...grid import Grid
+from ..film.cuts import KEY as PIECES
 from .words import listed
 
 HARMLESS = {
@@ -34,7 +35,7 @@ def prefix_of(latent: Mapping[str, Any]) -> tuple[Tensor, list[str]]:
             "prefix has a noise mask, but a video continues from all of its prefix: use latents "
             "without a mask, cut to the frames to keep."
         )
-    unknown = latent.keys() - HARMLESS - {"noise_mask", "type"}
+    unknown = latent.keys() - HARMLESS - {"noise_mask", "type", PIECES}
     if unknown:
         return samples, [f"prefix carries {listed(unknown)}, which takes no part."]
     return samples, []

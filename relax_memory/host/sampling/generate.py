@@ -5,7 +5,6 @@ What autosave has of the video is taken as it is; the rest is sampled as its con
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -15,7 +14,7 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ...keepers import Finished, Keeper, keep_all
-from ...policies import Policy, RelaxedMemory
+from ...policies import RelaxedMemory
 from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ...trace import Trace, joined
@@ -24,8 +23,9 @@ from ..keeping.autosave import Autosave, autosave
 from ..lengths import note_lengths
 from ..model.attention import with_memory
 from ..notice import note, tell
-from ..options import options_of, remembered
+from ..options import options_of
 from ..request import Request
+from .film import storyboard_of
 from .guided import GuidedRollout
 from .latents import frames_of
 from .progress import Progress
@@ -52,7 +52,7 @@ def generate(
         note(NO_MEMORY_NODE)
     model = remembering(request.model)
     schedule = request.schedule
-    storyboard = storyboard_of(request, remembered(model).policy)
+    storyboard = storyboard_of(request)
     growing = live.partials if live else ()
     saving = (
         autosave(request, model, storyboard, schedule, growing)
@@ -71,18 +71,6 @@ def generate(
         if video.finished_frames < request.latent_frames:
             _sample(request, model, storyboard, schedule, video, keepers, live)
     return video.latents, video.trace
-
-
-def storyboard_of(request: Request, policy: Policy) -> Storyboard:
-    """The chunks of a request."""
-    return Storyboard(
-        policy,
-        total_frames=request.latent_frames,
-        chunk_frames=request.frames_per_chunk,
-        prefix_frames=request.prefix_frames,
-        shots=request.shots,
-        grid=replace(request.grid, fps=request.fps),
-    )
 
 
 def remembering(model: ModelPatcher) -> ModelPatcher:
