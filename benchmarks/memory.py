@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import common
 import torch
-from comfy.model_patcher import ModelPatcher
 from common import CHUNK_FRAMES, DEVICE, Shape
 from reservoir import ReservoirPlan
 
 from relax_memory.host.model.attention import with_memory
 from relax_memory.host.options import remembered
+from relax_memory.host.sampling.prompts import Film, Prompts
 from relax_memory.host.sampling.sampler import MemorySampler
 from relax_memory.memory.bank import Bank
 from relax_memory.memory.storage import Storage
@@ -40,14 +40,15 @@ class EnoughError(Exception):
 class ReservoirSampler(MemorySampler):
     """Our sampler with the reference's bookkeeping."""
 
-    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
-        return Storyboard(
-            remembered(model).policy,
+    def film(self, guider, frames: int) -> Film:
+        storyboard = Storyboard(
+            remembered(guider.model_patcher).policy,
             total_frames=frames,
             chunk_frames=self.chunk_frames,
             whole_chunks=False,
             plan_type=ReservoirPlan,
         )
+        return Film(storyboard, Prompts(storyboard, {}))
 
 
 def subjects(model) -> dict[str, tuple]:

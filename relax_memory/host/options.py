@@ -15,6 +15,7 @@ from ..memory.storage import Storage
 from ..policies import Policy
 
 if TYPE_CHECKING:
+    from .sampling.prompts import Film
     from .sampling.session import Session
 
 KEY = "relax_forcing"
@@ -24,13 +25,14 @@ KEY = "relax_forcing"
 class Options:
     """How a model remembers: its policy and where frames lie.
 
-    `reserved_bytes` of the model's device are set aside beside the weights in this run, and
-    `session` is the run itself; without one, attention is the host's own.
+    `reserved_bytes` of the model's device are set aside beside the weights in this run, which makes
+    `film`, and `session` is the run itself; without one, attention is the host's own.
     """
 
     policy: Policy
     storage: Storage = Storage()
     reserved_bytes: int = 0
+    film: Film | None = None
     session: Session | None = None
 
 

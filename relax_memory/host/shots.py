@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import comfy.samplers
+
 from ..direction.resolve import resolve
 from ..direction.script import ScriptError
 from ..direction.shots import Shot
-from ..scenes import Film
-from .directed import Directed, differences, direction_of
+from ..grid import WAN
+from ..scenes import WHOLE, Film
+from .directed import KEY, Directed, differences, direction_of
+from .following import STEPS, follow
+from .gates.areas import in_videos
 
 SCENES = "positive"
 
@@ -21,6 +26,51 @@ class Shots:
     shots: dict[str, tuple[Shot, ...]] = field(default_factory=dict)
     prompts: dict[str, tuple[list, ...]] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+
+
+def directed(
+    guider: comfy.samplers.CFGGuider, frames: int, *, chunk_frames: int, clean_pass: str
+) -> tuple[Shots, list[str]]:
+    """The shots that the conditionings of a guider carry, for a video of `frames` latent frames.
+
+    Raises:
+        ValueError: as `laid_out`; a shot with hooks, which the host has not registered.
+    """
+    followed, _ = follow(
+        guider.model_patcher,
+        steps=STEPS,
+        frames_per_chunk=chunk_frames,
+        sigmas=None,
+        sigmas_first=None,
+        clean_pass=clean_pass,
+    )
+    shots, notes = laid_out(
+        {
+            name: [[entry.get("cross_attn"), entry] for entry in entries]
+            for name, entries in guider.conds.items()
+        },
+        pieces=WHOLE,
+        total_frames=frames,
+        chunk_frames=followed["frames_per_chunk"],
+        prefix_frames=0,
+        fps=WAN.fps,
+        clean_pass=followed["clean_pass"],
+    )
+    for name, prompts in shots.prompts.items():
+        if any("hooks" in options for prompt in prompts for _, options, *_ in prompt):
+            raise ValueError(
+                f"{name} carries shots with hooks, which Sampler Select cannot give to the host in "
+                "time: use Relax Forcing Sampler."
+            )
+        shots.prompts[name] = tuple(
+            [[text, in_videos(_plain(options), frames), *rest] for text, options, *rest in prompt]
+            for prompt in prompts
+        )
+    return shots, notes
+
+
+def _plain(options: dict) -> dict:
+    return {key: value for key, value in options.items() if key != KEY}
 
 
 def laid_out(
@@ -66,7 +116,7 @@ def laid_out(
         notes += direction.notes
         if name == SCENES:
             words = tuple(cue.text for cue in directed.script.cues)
-    positive = conditionings[SCENES]
+    positive = conditionings.get(SCENES)
     if SCENES not in shots and len(pieces) > 1 and positive:
         scenes, told = _given(pieces, chunk_frames, prefix_frames)
         shots[SCENES], prompts[SCENES] = scenes, (positive,)

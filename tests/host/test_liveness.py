@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.reservoir import ReservoirPlan
 from relax_memory.host.model.attention import with_memory
+from relax_memory.host.sampling.prompts import Film, Prompts
 from relax_memory.host.sampling.sampler import RolloutSampler
 from relax_memory.memory.storage import Storage
 from relax_memory.plan import Plan
@@ -48,7 +49,9 @@ def sample(plan_type, *, device="gpu", chunk_frames=3, prefix=None, **settings):
     guider.inner_set_conds({"positive": tiny.conditioning(1)})
     guider.set_cfg(1.0)
     empty = torch.zeros(2, 16, chunk_frames, 4, 6)
-    sampler = RolloutSampler(storyboard, video=video, keepers=[Keeping()])
+    sampler = RolloutSampler(
+        Film(storyboard, Prompts(storyboard, {})), video=video, keepers=[Keeping()]
+    )
     guider.sample(empty, empty, sampler, SIGMAS, disable_pbar=True, seed=7)
     return torch.cat(chunks, dim=2), traces
 

@@ -3,6 +3,7 @@
 import comfy.samplers
 from torch import Tensor
 
+from ..directed import KEY as DIRECTION
 from ..model.attention import check_attention, check_supported
 from ..model.family import grid_of, network_of
 from .conditioning import check_conditioning
@@ -38,7 +39,10 @@ def check_run(
         )
     samples, *_, height, width = noise.shape
     for name, conds in guider.original_conds.items():
-        entries = [(cond.get("cross_attn"), cond) for cond in conds]
+        entries = [
+            (cond.get("cross_attn"), {k: v for k, v in cond.items() if k != DIRECTION})
+            for cond in conds
+        ]
         notes += check_conditioning(
             name,
             entries,

@@ -23,6 +23,7 @@ from ..gates.latent import check_latent
 from ..gates.model import check_model
 from ..model.family import grid_of
 from ..options import KEY
+from ..sampling.prompts import Film, Prompts
 from .budget import Budget, check_budget, make_budget
 
 
@@ -34,8 +35,10 @@ class ChunkedSampler(comfy.samplers.Sampler):
 
     spared_bytes = 0
 
-    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
-        """What is read when, for a latent of `frames` frames."""
+    def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
+        """What is made of a latent of `frames` frames; its words become conditionings of the guider
+        beside those that it has.
+        """
         raise NotImplementedError
 
 
@@ -64,16 +67,18 @@ def add_reservation(model: ModelPatcher) -> None:
             options = guider.model_options["transformer_options"]
             check_model(guider.model_patcher)  # before what wraps the sampler sees it
             check_latent(noise, grid_of(guider.model_patcher))
-            storyboard = sampler.storyboard(guider.model_patcher, noise.shape[2])
-            storage = options[KEY].storage
-            budget = decide(guider, storyboard, storage, noise, sampler.spared_bytes)
+            film = sampler.film(guider, noise.shape[2])
+            budget = decide(guider, film, options[KEY].storage, noise, sampler.spared_bytes)
             options[KEY] = replace(
-                options[KEY], storage=budget.storage, reserved_bytes=budget.device_bytes
+                options[KEY],
+                storage=budget.storage,
+                reserved_bytes=budget.device_bytes,
+                film=film,
             )
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,
-                _reserve(storyboard, budget),
+                _reserve(film.storyboard, budget),
                 guider.model_options,
                 is_model_options=True,
             )
@@ -86,7 +91,7 @@ def add_reservation(model: ModelPatcher) -> None:
 
 def decide(
     guider: comfy.samplers.CFGGuider,
-    storyboard: Storyboard,
+    film: Film,
     storage: Storage,
     like: Tensor,
     spared_bytes: int = 0,
@@ -94,9 +99,9 @@ def decide(
     """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
     budget = make_budget(
         guider.model_patcher,
-        storyboard,
+        film.storyboard,
         storage,
-        rows=len(like) * _evaluated(guider),
+        rows=len(like) * _evaluated(guider, film.prompts),
         height=like.shape[3],
         width=like.shape[4],
         spared_bytes=spared_bytes,
@@ -126,9 +131,9 @@ def _reserve(storyboard: Storyboard, budget: Budget) -> Callable:
     return prepare_sampling
 
 
-def _evaluated(guider: comfy.samplers.CFGGuider) -> int:
-    """Conditionings that the guider evaluates."""
+def _evaluated(guider: comfy.samplers.CFGGuider, prompts: Prompts) -> int:
+    """Conditionings that the guider evaluates at once."""
     usual = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise
     skips = usual and skips_negative(guider.cfg, guider.model_options)
-    skipped = {"negative"} if skips else set()
+    skipped = {*prompts.entries, *(["negative"] if skips else [])}
     return sum(len(conds) for name, conds in guider.conds.items() if name not in skipped)

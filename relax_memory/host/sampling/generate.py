@@ -29,7 +29,7 @@ from .film import storyboard_of
 from .guided import GuidedRollout
 from .latents import frames_of
 from .progress import Progress
-from .prompts import Prompts
+from .prompts import Film, Prompts
 from .sampler import NO_MEMORY_NODE, RolloutSampler
 
 
@@ -178,8 +178,7 @@ def _sample(
     )
     guider.set_cfg(request.cfg)
     sampler = RolloutSampler(
-        storyboard,
-        prompts=prompts,
+        Film(storyboard, prompts),
         video=video.latents,
         keepers=keepers,
         finished_frames=video.finished_frames,

@@ -27,7 +27,6 @@ from .blame import blaming
 from .entries import Entries
 from .latents import HostSource
 from .ledger import Ledger, Stream
-from .prompts import Prompts
 from .session import NoMemoryYet, Session
 
 MIXERS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
@@ -37,29 +36,27 @@ class GuidedRollout:
     """Makes the chunks of a film; owns the session, which ends with `chunks`.
 
     Args:
-        prompts: what is said in it; None: what the guider has been given.
-        options: how the model remembers.
+        options: the film, and how the model remembers.
         has_node: whether a memory node has put our attention into the model.
         finished_frames: how much of the video is there already.
         noisy: by chunk, what the last steps of those frames were given where these are remembered.
             Those of other chunks are put there.
     """
 
-    def __init__(  # noqa: PLR0913  (all by name, all of one run)
+    def __init__(
         self,
         guider: comfy.samplers.CFGGuider,
         extra_args: dict,
-        storyboard: Storyboard,
         options: Options,
         *,
         has_node: bool,
-        prompts: Prompts | None = None,
         finished_frames: int = 0,
         noisy: dict[int, Tensor] | None = None,
     ) -> None:
         self._guider = guider
         self._extra_args = extra_args
-        self._storyboard = storyboard
+        assert options.film is not None, "what reserves room knows the film"
+        self.storyboard, prompts = options.film
         self._options = options
         self._has_node = has_node
         self._finished_frames = finished_frames
@@ -69,11 +66,11 @@ class GuidedRollout:
         self._network = guider.model_patcher.model.diffusion_model
         self._ledger = Ledger(partial(suspects, model_options, self._network))
         self._session = Session(
-            storyboard, options.storage, guider.model_patcher.load_device, self._ledger
+            self.storyboard, options.storage, guider.model_patcher.load_device, self._ledger
         )
         self._entries = Entries(guider, self._session)
         self._residence = Residence(guider.model_patcher)
-        self._speak = (prompts or Prompts(storyboard, {})).speaker(guider)
+        self._speak = prompts.speaker(guider)
         self._remembered: dict[int, int] = {}  # chunks of each scene
         # What mixes predictions may evaluate the model once more; where nothing is predicted it has
         # nothing to mix.
@@ -103,7 +100,7 @@ class GuidedRollout:
             try:
                 check_attention(self._network, partial(comfy.utils.get_attr, model))
                 for chunk, kept in chunks:
-                    _check_finite(chunk, kept, self._storyboard)
+                    _check_finite(chunk, kept, self.storyboard)
                     trace = self._session.trace(chunk, time.perf_counter() - self._start)
                     self._residence.note()
                     yield Finished(
@@ -132,7 +129,7 @@ class GuidedRollout:
     def _to_make(self) -> Iterator[Chunk]:
         """The chunks that are not there, each when all that it reads is remembered."""
         scene = None
-        for chunk in self._storyboard:
+        for chunk in self.storyboard:
             if chunk.film_frame >= self._finished_frames:
                 if scene not in (None, chunk.scene):
                     self._leave(scene)
@@ -182,8 +179,8 @@ class GuidedRollout:
 
     def _is_read(self, chunk: Chunk) -> bool:
         """Whether a later chunk reads it from the memory that there is now."""
-        moments = self._storyboard.moments.intersection(chunk.film_frames)
-        return bool(moments) or not self._storyboard.is_left_after(chunk)
+        moments = self.storyboard.moments.intersection(chunk.film_frames)
+        return bool(moments) or not self.storyboard.is_left_after(chunk)
 
     def _remember(self, pass_: Pass, kept: Tensor) -> None:
         """Remember a chunk by a pass that predicts nothing, if it is read."""
@@ -225,7 +222,7 @@ class GuidedRollout:
             for stream in self._session.met:
                 self._find(stream, frame)
         for index in range(self._remembered.get(chunk.scene, 0), chunk.index):
-            past = self._storyboard.plans[chunk.scene].chunk(index)
+            past = self.storyboard.plans[chunk.scene].chunk(index)
             self._remember_whole(self._schedule.remembered(past), self._source.kept(past))
 
     def _leave(self, scene: int) -> None:
@@ -235,10 +232,10 @@ class GuidedRollout:
 
     def _remember_again(self, chunk: Chunk, streams: set[Stream]) -> None:
         """Let streams whose words change with the next chunk remember the one before this anew."""
-        names = self._storyboard.again(chunk)
+        names = self.storyboard.again(chunk)
         streams = {stream for stream in streams if stream.conditioning in names}
         if streams:
-            plan = self._storyboard.plans[chunk.scene]
+            plan = self.storyboard.plans[chunk.scene]
             before, following = plan.chunk(chunk.index - 1), plan.chunk(chunk.index + 1)
             for stream in streams:
                 self._session.memories[stream, chunk.scene].rewind(before)
@@ -267,14 +264,14 @@ class GuidedRollout:
         Its scene is remembered once more from its beginning, apart from what is remembered of it.
         """
         if not self._session.moments(stream)[frame]:
-            own = self._storyboard.chunk(self._storyboard.chunk_of(frame))
+            own = self.storyboard.chunk(self.storyboard.chunk_of(frame))
             with self._session.aside(own.scene):
                 self._remember_alone(stream, own.scene, own.index + 1)
 
     def _remember_alone(self, stream: Stream, scene: int, chunks: int) -> None:
         """The first chunks of a scene, by one stream."""
         for index in range(chunks):
-            chunk = self._storyboard.plans[scene].chunk(index)
+            chunk = self.storyboard.plans[scene].chunk(index)
             self._remember_again(chunk, {stream})
             self._remember_by({stream}, chunk)
 
@@ -296,7 +293,7 @@ class GuidedRollout:
         samples, channels, _, *size = like.shape
         rows = samples * max(1, len(self._session.memories))
         chunk_bytes = model.model.memory_required(
-            [rows, channels, self._storyboard.chunk_frames, *size]
+            [rows, channels, self.storyboard.chunk_frames, *size]
         )
         comfy.model_management.load_models_gpu(
             [model, *self._guider.loaded_models],

@@ -6,6 +6,7 @@ said when is the storyboard's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import comfy.samplers
 import torch
@@ -51,6 +52,13 @@ class Prompts:
                 guider.conds = usual | now
 
         return speak
+
+
+class Film(NamedTuple):
+    """What a run makes, and what is said in it."""
+
+    storyboard: Storyboard
+    prompts: Prompts
 
 
 def _mixed(prompts: Sequence[Conditioning], words: Words) -> Conditioning:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import comfy.samplers
 import torch
-from comfy.model_patcher import ModelPatcher
+from comfy.sampler_helpers import convert_cond
 from torch import Tensor
 
 from ...keepers import Finished, Keeper, keep_all
@@ -27,9 +27,10 @@ from ..gates.words import say
 from ..notice import note
 from ..options import Options, in_run, options_of
 from ..room.reserve import ChunkedSampler, decide
+from ..shots import directed
 from .guided import GuidedRollout
 from .latents import FrameNoise, HostNoise, frames_of
-from .prompts import Prompts
+from .prompts import Film, Prompts
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
 Finish = Callable[[Finished, GuidedRollout], None]
@@ -63,15 +64,23 @@ class MemorySampler(ChunkedSampler):
             "SamplerCustomAdvanced directly."
         )
 
-    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
-        """What is read when, for a video of `frames` latent frames."""
-        given = options_of(model)
-        return Storyboard(
+    def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
+        """What is made of a latent of `frames` frames, with the shots that conditionings carry."""
+        given = options_of(guider.model_patcher)
+        shots, notes = directed(
+            guider, frames, chunk_frames=self.chunk_frames, clean_pass=self.clean_pass
+        )
+        say(notes)
+        storyboard = Storyboard(
             given.policy if given else RelaxedMemory(),
             total_frames=frames,
-            chunk_frames=chunk_frames(model, self.chunk_frames),
+            chunk_frames=chunk_frames(guider.model_patcher, self.chunk_frames),
             whole_chunks=False,
+            shots=shots.shots,
         )
+        prompts = Prompts(storyboard, shots.prompts)
+        guider.conds |= {name: convert_cond(entries) for name, entries in prompts.entries.items()}
+        return Film(storyboard, prompts)
 
     def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
@@ -104,15 +113,22 @@ class MemorySampler(ChunkedSampler):
             sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas)
         )
         given = options_of(model)
-        storyboard = self.storyboard(model, x.shape[2])
         if given is None:  # a memory node would have decided before the model was loaded
             note(NO_MEMORY_NODE)
-            storage = decide(model_wrap, storyboard, Storage(), x).storage
-            options = Options(policy=storyboard.policy, storage=storage)
+            film = self.film(model_wrap, x.shape[2])
+            if film.prompts.entries:
+                raise ValueError(
+                    "The conditioning carries shots, which are prepared by a memory node: put "
+                    "Relax Forcing Memory between the model and the guider, or use Relax Forcing "
+                    "Sampler."
+                )
+            storage = decide(model_wrap, film, Storage(), x).storage
+            options = Options(policy=film.storyboard.policy, storage=storage, film=film)
         else:
             options = in_run(extra_args)
         video = torch.zeros_like(x)
-        run = GuidedRollout(model_wrap, extra_args, storyboard, options, has_node=given is not None)
+        run = GuidedRollout(model_wrap, extra_args, options, has_node=given is not None)
+        storyboard = run.storyboard
         source = HostNoise(x, extra_args.get("seed") or 0, video)
         for finished in run.chunks(
             schedule, source, _report(callback, video, storyboard, schedule)
@@ -140,9 +156,8 @@ class RolloutSampler(MemorySampler):
 
     def __init__(  # noqa: PLR0913  (all by name, all of one run)
         self,
-        storyboard: Storyboard,
+        film: Film,
         *,
-        prompts: Prompts | None = None,
         video: Tensor,
         keepers: Sequence[Keeper],
         finished_frames: int = 0,
@@ -153,10 +168,9 @@ class RolloutSampler(MemorySampler):
         clean_pass: bool = True,
         noisy: dict[int, Tensor] | None = None,
     ) -> None:
-        super().__init__(storyboard.chunk_frames, sigmas_first)
+        super().__init__(film.storyboard.chunk_frames, sigmas_first)
         self.spared_bytes = spared_bytes
-        self._storyboard = storyboard
-        self._prompts = prompts
+        self._film = film
         self._video = video
         self._keepers = keepers
         self._finished_frames = finished_frames
@@ -165,8 +179,8 @@ class RolloutSampler(MemorySampler):
         self._clean_pass = clean_pass
         self._noisy = noisy
 
-    def storyboard(self, model: ModelPatcher, frames: int) -> Storyboard:
-        return self._storyboard
+    def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
+        return self._film
 
     def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
@@ -195,10 +209,8 @@ class RolloutSampler(MemorySampler):
         run = GuidedRollout(
             model_wrap,
             extra_args,
-            self._storyboard,
             in_run(extra_args),
             has_node=True,
-            prompts=self._prompts,
             finished_frames=self._finished_frames,
             noisy=self._noisy,
         )
@@ -214,13 +226,13 @@ class RolloutSampler(MemorySampler):
     ) -> OnStep:
         first_frame = self._finished_frames
         if not self._whole_previews:
-            return _report(callback, None, self._storyboard, schedule, first_frame)
-        shape = (1, like.shape[1], self._storyboard.total_frames, *like.shape[3:])
+            return _report(callback, None, self._film.storyboard, schedule, first_frame)
+        shape = (1, like.shape[1], self._film.storyboard.total_frames, *like.shape[3:])
         small = 4 * torch.Size(shape).numel() <= PREVIEW_BYTES_ON_DEVICE
         preview = torch.zeros(shape, device=like.device if small else "cpu")
         if first_frame:
             preview[:, :, :first_frame] = source.restore(self._video[:1, :, :first_frame])
-        return _report(callback, preview, self._storyboard, schedule, first_frame)
+        return _report(callback, preview, self._film.storyboard, schedule, first_frame)
 
 
 def _report(

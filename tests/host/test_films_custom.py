@@ -1,0 +1,67 @@
+"""Shots through Sampler Select: the host's noise at the film's frames, all else by the scene."""
+
+import pytest
+import tiny
+import torch
+from comfy_extras.nodes_custom_sampler import BasicGuider
+from runs import sample_custom
+
+CHUNK = 3
+
+
+def shots(second, **inputs):
+    """Two shots, the second from chunk 1 on: its first picture is 9 of 16 a second."""
+    defaults = {"start_seconds": 9 / 16, "transition": "keep", "blend_seconds": 1.0}
+    return tiny.node(
+        "RelaxForcingShot",
+        conditioning=tiny.conditioning(second),
+        before=tiny.conditioning(1),
+        **defaults | inputs,
+    )[0]
+
+
+@pytest.mark.parametrize("transition", ["keep", "recache", "cut"])
+def test_what_comes_before_a_shot_stays(transition):
+    plain = sample_custom(positive=tiny.conditioning(1))
+    changed = sample_custom(positive=shots(2, transition=transition))
+    assert torch.equal(changed[:, :, :CHUNK], plain[:, :, :CHUNK])
+    assert (changed[:, :, CHUNK:] - plain[:, :, CHUNK:]).abs().max() > 0.01
+
+
+def test_a_blend_that_is_over_at_once_is_keep():
+    kept = sample_custom(positive=shots(2))
+    blended = sample_custom(positive=shots(2, transition="blend", blend_seconds=0.1))
+    assert torch.equal(kept, blended)
+
+
+def test_the_same_words_are_no_change():
+    assert torch.equal(
+        sample_custom(positive=shots(1)), sample_custom(positive=tiny.conditioning(1))
+    )
+
+
+class Given:
+    """Noise of the host from somewhere else."""
+
+    def __init__(self, noise, seed):
+        self.noise, self.seed = noise, seed
+
+    def generate_noise(self, latent):
+        return self.noise
+
+
+def test_a_cut_is_the_video_of_the_next_seed_on_the_noise_of_its_frames():
+    noise = torch.randn(1, 16, 6, 4, 4, generator=torch.Generator().manual_seed(5))
+    film = sample_custom(positive=shots(2, transition="cut"), noise=Given(noise, 7))
+    alone = sample_custom(
+        {"samples": torch.zeros(1, 16, 3, 4, 4)},
+        positive=tiny.conditioning(2),
+        noise=Given(noise[:, :, 3:], 8),
+    )
+    assert torch.equal(film[:, :, 3:], alone)
+
+
+def test_without_a_memory_node_shots_are_refused():
+    guider = BasicGuider.execute(tiny.model(), shots(2))[0]
+    with pytest.raises(ValueError, match="carries shots, which are prepared by a memory node"):
+        sample_custom(guider=guider)
