@@ -20,8 +20,8 @@ class ChunkTrace:
     `scores` holds one score per candidate for each row; it, or a row of it, is empty where there
     was nothing to choose. A score may be NaN: a trace tells what happened. `scene_frame` is the
     first of its frames as the scene counts them; None where that is the number in the whole video.
-    `pinned` are moments of the video, of whichever scene, and `words` the first of its shot. Raises
-    `ValueError` for numbers that no rollout can produce.
+    `pinned` are moments of the video, of whichever scene, and `words` the first of its shot, in one
+    line, empty without shots. Raises `ValueError` for numbers that no rollout can produce.
     """
 
     index: int

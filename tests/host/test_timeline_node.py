@@ -8,6 +8,8 @@ import tiny
 import torch
 from PIL import Image
 
+from relax_memory.direction.grammar import parse
+from relax_memory.host.directed import Directed, with_direction
 from relax_memory.picture.timeline import draw_timeline
 from relax_memory.trace import ChunkTrace, Trace
 
@@ -59,7 +61,46 @@ def test_a_real_rollout_has_a_panel_for_each_sample_of_each_prompt(folders):
     )
     assert len(trace.chunks) == 6
     assert len(trace.rows) == 4
+    assert {chunk.words for chunk in trace.chunks} == {""}
     assert any(chunk.scores[0] for chunk in trace.chunks)
+    (image,) = tiny.node("RelaxForcingTimeline", trace=trace)
+    assert image.shape[2:] == (2000, 3)
+
+
+def film(text, **settings):
+    """The trace of 27 latent frames under a script."""
+    script = parse(text)
+    prompts = {cue.text: tiny.conditioning(seed) for seed, cue in enumerate(script.cues)}
+    return tiny.node(
+        "RelaxForcingSampler",
+        model=tiny.remembering(),
+        positive=with_direction(
+            Directed(script=script, prompts=tuple(prompts[cue.text] for cue in script.cues))
+        ),
+        width=32,
+        height=32,
+        length=4 * 26 + 1,
+        seed=3,
+        steps=1,
+        cfg=1.0,
+        frames_per_chunk=3,
+        batch_size=1,
+        **settings,
+    )[1]
+
+
+def test_the_trace_of_a_film_has_scenes_moments_and_the_first_words_of_shots(folders):
+    text = """GLOBAL: a film of a very long and very grey winter day,
+    [0s] a cat
+    [1.5s #] a dog
+    [3s blend 1s @0s] a fox
+    [4.5s #] a cat"""
+    told = ["cat"] * 2 + ["dog"] * 2 + ["fox"] * 2 + ["cat"] * 3
+    for _ in range(2):  # as it is sampled, and as it is saved
+        trace = film(text, autosave=True)
+        assert [chunk.words for chunk in trace.chunks] == told
+        assert [chunk.scene for chunk in trace.chunks] == [0] * 2 + [1] * 4 + [2] * 3
+        assert [chunk.pinned for chunk in trace.chunks] == [()] * 4 + [(0,)] * 2 + [()] * 3
     (image,) = tiny.node("RelaxForcingTimeline", trace=trace)
     assert image.shape[2:] == (2000, 3)
 

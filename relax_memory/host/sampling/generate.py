@@ -166,7 +166,7 @@ def _sample(
         if finished.chunk.film_index + 1 < storyboard.chunk_count:
             live.must_load |= run.load_model(finished.latents)
 
-    prompts = Prompts(storyboard, request.prompts)
+    prompts = Prompts(storyboard, request.prompts, request.said)
     conditionings = {"positive": request.positive, "negative": request.negative}
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds(

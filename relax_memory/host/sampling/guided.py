@@ -70,6 +70,7 @@ class GuidedRollout:
         )
         self._entries = Entries(guider, self._session)
         self._residence = Residence(guider.model_patcher)
+        self._prompts = prompts
         self._speak = prompts.speaker(guider)
         self._remembered: dict[int, int] = {}  # chunks of each scene
         # What mixes predictions may evaluate the model once more; where nothing is predicted it has
@@ -101,7 +102,8 @@ class GuidedRollout:
                 check_attention(self._network, partial(comfy.utils.get_attr, model))
                 for chunk, kept in chunks:
                     _check_finite(chunk, kept, self.storyboard)
-                    trace = self._session.trace(chunk, time.perf_counter() - self._start)
+                    seconds = time.perf_counter() - self._start
+                    trace = self._session.trace(chunk, seconds, self._prompts.told(chunk))
                     self._residence.note()
                     yield Finished(
                         chunk=chunk,

@@ -12,8 +12,9 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...direction.beginnings import beginnings
 from ...passes import Chunk
-from ...storyboard import Storyboard, Words
+from ...storyboard import SCENES, Storyboard, Words
 
 Conditioning = list[list]
 
@@ -23,12 +24,17 @@ class Prompts:
 
     Args:
         prompts: of each conditioning that has shots, by its name.
+        texts: the words of those of the positive, for people.
     """
 
     def __init__(
-        self, storyboard: Storyboard, prompts: Mapping[str, Sequence[Conditioning]]
+        self,
+        storyboard: Storyboard,
+        prompts: Mapping[str, Sequence[Conditioning]],
+        texts: Sequence[str] = (),
     ) -> None:
         self._storyboard = storyboard
+        self._told = beginnings(texts)
         said: dict[tuple[str, Words], None] = {}
         for chunk in storyboard if prompts else ():
             for clean in (False, True):
@@ -37,6 +43,10 @@ class Prompts:
         self.entries = {
             shown: _mixed(prompts[name], words) for (name, words), shown in self._names.items()
         }
+
+    def told(self, chunk: Chunk) -> str:
+        """The first words of the shot of a chunk; none where nobody knows them."""
+        return self._told[self._storyboard.words(chunk)[SCENES].prompt] if self._told else ""
 
     def speaker(self, guider: comfy.samplers.CFGGuider) -> Callable[[Chunk, bool], None]:
         """What makes a guider that has been prepared say the words of a chunk, or those by which

@@ -129,8 +129,11 @@ class Session:
         finally:
             self.memories = kept
 
-    def trace(self, chunk: Chunk, seconds: float) -> ChunkTrace:
-        """What the rows read in `chunk`, the one remembered last or next, in frames of the film."""
+    def trace(self, chunk: Chunk, seconds: float, words: str) -> ChunkTrace:
+        """What the rows read in `chunk`, the one remembered last or next, in frames of the film.
+
+        `words` are the first of its shot.
+        """
         chosen = [memory.selection_of(chunk) for _, memory in self._ordered(chunk.scene)]
 
         def film(frames: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,6 +152,7 @@ class Session:
             scene=chunk.scene,
             scene_frame=chunk.first_frame if chunk.frames_elsewhere else None,
             pinned=chunk.roles.pinned,
+            words=words,
         )
 
     def rows(self, scene: int) -> tuple[str, ...]:
