@@ -220,12 +220,31 @@ class GuidedRollout:
 
     def _recall(self, chunk: Chunk) -> None:
         """Have all remembered that came before a chunk in its scene, and the moment it reads."""
+        self._remember_first(chunk.scene, chunk.index)
+        self._recall_moments(chunk)
+
+    def _remember_first(self, scene: int, chunks: int) -> None:
+        """Have the first chunks of a scene remembered."""
+        for index in range(self._remembered.get(scene, 0), chunks):
+            past = self.storyboard.plans[scene].chunk(index)
+            self._recall_moments(past)
+            self._remember_whole(self._schedule.remembered(past), self._source.kept(past))
+
+    def _recall_moments(self, chunk: Chunk) -> None:
+        """Have what a chunk reads of other scenes remembered, by passes as it was at first.
+
+        What takes part later than others remembers it alone.
+        """
         for frame in chunk.roles.pinned:
+            if not any(self._session.moments(stream)[frame] for stream in self._session.met):
+                own = self.storyboard.chunk(self.storyboard.chunk_of(frame))
+                remembered = self._remembered
+                self._remembered = remembered | {own.scene: 0}
+                with self._session.aside(own.scene):
+                    self._remember_first(own.scene, own.index + 1)
+                self._remembered = remembered
             for stream in self._session.met:
                 self._find(stream, frame)
-        for index in range(self._remembered.get(chunk.scene, 0), chunk.index):
-            past = self.storyboard.plans[chunk.scene].chunk(index)
-            self._remember_whole(self._schedule.remembered(past), self._source.kept(past))
 
     def _leave(self, scene: int) -> None:
         """Let go of what a scene remembers."""
@@ -274,6 +293,8 @@ class GuidedRollout:
         """The first chunks of a scene, by one stream."""
         for index in range(chunks):
             chunk = self.storyboard.plans[scene].chunk(index)
+            for frame in chunk.roles.pinned:
+                self._find(stream, frame)
             self._remember_again(chunk, {stream})
             self._remember_by({stream}, chunk)
 
