@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from ..grid import Grid
 
-WIDTH, LEFT, RIGHT, MARGIN, LINE = 2000, 150, 410, 36, 30
+WIDTH, LEFT, RIGHT, MARGIN, LINE, GAP = 2000, 150, 410, 36, 30, 14
 PLOT = WIDTH - LEFT - RIGHT
 MAX_HEIGHT = 2400
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18000)
@@ -74,6 +74,32 @@ class Chart:
         font = ImageFont.load_default(size=size)
         self._pen.text((x, y), text, fill=ink, font=font, anchor=anchor)
         return x + font.getlength(text)
+
+    def width(self, text: str, *, size: int) -> float:
+        """How wide a line would be."""
+        return ImageFont.load_default(size=size).getlength(text)
+
+    def shortened(self, text: str, room: float, *, size: int) -> str:
+        """As much of a line as there is room for; three dots stand for the rest."""
+        kept = text
+        while kept and self.width(kept + "..." * (kept != text), size=size) > room:
+            kept = kept[:-1].rstrip()
+        return kept + "..." * (kept != text) if len(kept) > 1 else ""
+
+    def x(self, frame: int) -> int:
+        """Where a latent frame begins."""
+        return LEFT + round(frame / self.frames * PLOT)
+
+    def mark(self, first: int, end: int, y: int, height: int, colour: Colour) -> tuple[int, int]:
+        """Fill latent frames from `first` on, wide enough to be seen; return its edges."""
+        left, right = self.x(first), self.x(end)
+        right = max(right, left + 4)
+        self._pen.rectangle((left, y, right - 1, y + height - 1), fill=colour)
+        return left, right
+
+    def line(self, x: float, top: int, bottom: int, colour: Colour, width: int = 2) -> None:
+        """Draw downwards."""
+        self._pen.line((x, top, x, bottom - 1), fill=colour, width=width)
 
     def swatch(self, x: float, y: float, colours: list[Colour], *, height: int) -> float:
         """Draw a sample of a line or, with many colours, of a scale; return where it ends."""

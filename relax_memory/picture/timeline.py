@@ -3,26 +3,30 @@
 The video runs from left to right as it was made; from each moment one looks back downwards: the
 chunk in work, the tail, the history among its candidates, and, below a break of the axis, the sinks
 at the beginning of the video. A look back is drawn by its age, not by its date, so a lane stays a
-lane however long the video is. Knows traces and plans, no tensors and no host.
+lane however long the video is, and in a film the time of its scene counts, so it stays one when a
+scene comes back. Knows traces and plans, no tensors and no host.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 
 from ..grid import WAN
 from ..passes import Chunk
-from ..storyboard import Storyboard
+from ..storyboard import SCENES, Storyboard
 from ..trace import ChunkTrace, Trace
-from .chart import INK, LEFT, LINE, MARGIN, PLOT, Chart, Colour, duration, ticks
+from .chart import GAP, INK, LEFT, LINE, MARGIN, PLOT, SOFT, WHITE, Chart, Colour, duration, ticks
+from .film import BAND as MOMENTS
+from .film import CUT, MOMENT, cuts, draw_moments, draw_shots, in_scenes, mark_moments
 from .strips import HISTORY, NO_SCORE, SCORES, TAIL, THICK, THIN, Lanes, ScoreColours
 
 MAX_PANELS = 4
 HEIGHTS = (480, 330, 250, 210)  # of the lanes, with 1 to 4 panels
-LANE, BAND, GAP, BARS = 26, 18, 14, 90
+LANE, BAND, BARS = 26, 18, 90
 DARKEST = 32  # of a dark canvas
 
 NOW, NOW_TOO, GIVEN, SINK = (88, 88, 88), (120, 120, 120), (190, 190, 190), (0, 114, 178)
@@ -37,9 +41,17 @@ def draw_timeline(trace: Trace) -> np.ndarray:
     return _draw(trace, "What the video looked back at", history_frames)
 
 
-def draw_plan(plan: Storyboard, *, fps: float = WAN.fps) -> np.ndarray:
-    """Draw what chunks may read, before any is made, in the manner of `draw_timeline`."""
-    chunks = tuple(_planned(plan, chunk) for chunk in plan)
+def draw_plan(plan: Storyboard, *, fps: float = WAN.fps, words: Sequence[str] = ()) -> np.ndarray:
+    """Draw what chunks may read, before any is made, in the manner of `draw_timeline`.
+
+    `words` are the first of each prompt of the positive conditioning.
+    """
+    chunks = tuple(
+        replace(_planned(plan, chunk), words=words[plan.words(chunk)[SCENES].prompt])
+        if words
+        else _planned(plan, chunk)
+        for chunk in plan
+    )
     planned = Trace(chunks=chunks, rows=("plan",), fps=fps)
     history_frames = max(chunk.roles.history_frames for chunk in plan)
     return _draw(planned, "What the video can look back at", history_frames)
@@ -77,6 +89,7 @@ def _draw(trace: Trace, title: str, history_frames: int) -> np.ndarray:
     if not trace.chunks:
         raise ValueError("The trace has no chunks: run the sampler for one chunk or more.")
     chart = Chart(trace.chunks[-1].frames[-1] + 1, trace.fps)
+    trace = in_scenes(trace)
     scores = ScoreColours.of(trace)
     y = MARGIN + 44
     chart.write(LEFT, y, title, ink=INK, size=42, anchor="ls")
@@ -84,6 +97,7 @@ def _draw(trace: Trace, title: str, history_frames: int) -> np.ndarray:
         y += LINE + 6
         chart.write(LEFT, y, line, size=24, anchor="ls")
     y = _legend(chart, trace, scores, y=y + LINE) + GAP
+    y = draw_shots(chart, trace, y)
     panels = min(len(trace.rows), MAX_PANELS)
     ages = [c.frames[0] - f for c in trace.chunks for f in (*c.candidates, *c.tail, *_chosen(c))]
     oldest = max(ages, default=1)
@@ -109,15 +123,16 @@ def _video_fact(chart: Chart, trace: Trace) -> str:
 
 
 def _memory_fact(trace: Trace, history_frames: int) -> str:
-    sink, candidates, tail = (
+    moment, sink, candidates, tail = (
         max(len(getattr(chunk, role)) for chunk in trace.chunks)
-        for role in ("sink", "candidates", "tail")
+        for role in ("pinned", "sink", "candidates", "tail")
     )
     choice = f" (chosen among {candidates})" if candidates > history_frames else ""
-    sizes = {"sink": sink, f"history{choice}": history_frames, "tail": tail}
+    sizes = {"moment": moment, "sink": sink, f"history{choice}": history_frames, "tail": tail}
     read = " + ".join(f"{size} {role}" for role, size in sizes.items() if size)
     hidden = len(trace.rows) - MAX_PANELS
-    return f"Latent frames of the past that a chunk reads: {read or 'none'}" + (
+    scenes = ", each scene in its own time" if cuts(trace) else ""
+    return f"Latent frames of the past that a chunk reads: {read or 'none'}{scenes}" + (
         f". The first {MAX_PANELS} of {len(trace.rows)} rows are shown" if hidden > 0 else ""
     )
 
@@ -136,6 +151,8 @@ def _legend(chart: Chart, trace: Trace, scores: ScoreColours, *, y: int) -> int:
         entries.append(([NO_SCORE], THICK, "score is not a number"))
     if any(chunk.given for chunk in trace.chunks):
         entries.append(([GIVEN], BAND, "given, not generated"))
+    if any(chunk.pinned for chunk in trace.chunks):
+        entries.append(([MOMENT], THICK, "moment to remember"))
     x: float = LEFT
     for colours, thick, text in entries:
         x = chart.write(chart.swatch(x, y, colours, height=thick) + 12, y, text) + 44
@@ -158,7 +175,9 @@ def _panel(
     frames = max(len(chunk.frames) for chunk in chunks)
     labels = [(y + BAND // 2, f"chunk: {_count(frames, 'frame')}", NOW)]
     chart.write(LEFT - 16, y + BAND // 2, "now", ink=INK, anchor="rm")
+    top = y
     y = chart.lay(_band(chart, chunks, [_now_colour(c, len(chunks)) for c in chunks]), y) + GAP
+    mark_moments(chart, trace, top, BAND)
 
     age_seconds, one = chart.ago_seconds(lanes.oldest), chart.ago_seconds(1)
     for seconds in ticks(age_seconds, lanes.height // 50 or 1, least=one)[1:]:
@@ -173,8 +192,23 @@ def _panel(
         labels.append((y + BAND // 2, f"sink: {_count(len(sink), 'frame')}", SINK))
         chart.write(LEFT - 16, y + BAND // 2, "beginning", ink=INK, anchor="rm")
         y = chart.lay(_band(chart, chunks, [SINK if c.sink else None for c in chunks]), y)
+    if any(chunk.pinned for chunk in chunks):
+        y += GAP
+        labels.append((y + MOMENTS // 2, "moment: 1 frame", MOMENT))
+        chart.write(LEFT - 16, y + MOMENTS // 2, "moment", ink=INK, anchor="rm")
+        y = draw_moments(chart, trace, y)
+    _draw_cuts(chart, trace, top, y)
     _write_labels(chart, labels)
     return y
+
+
+def _draw_cuts(chart: Chart, trace: Trace, top: int, bottom: int) -> None:
+    """Break what lies between two heights where another scene goes on."""
+    frames = cuts(trace)
+    width = min(CUT, PLOT // (4 * len(frames) + 1))
+    for frame in frames if width > 1 else ():
+        chart.line(chart.x(frame), top, bottom, WHITE, width)
+        chart.line(chart.x(frame), top, bottom, SOFT, max(1, width // 3))
 
 
 def _row_name(row: str) -> str:

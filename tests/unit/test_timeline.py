@@ -1,13 +1,15 @@
 """The timeline shows each role where it belongs, at any length, and never fails on odd data."""
 
 import dataclasses
+import hashlib
 import math
 import random
 
 import numpy as np
 import pytest
 
-from relax_memory.picture import chart, strips, timeline
+from relax_memory.direction.shots import Shot
+from relax_memory.picture import chart, film, strips, timeline
 from relax_memory.picture.timeline import draw_plan, draw_timeline
 from relax_memory.policies import RelaxedMemory, WindowMemory
 from relax_memory.storyboard import Storyboard
@@ -234,3 +236,117 @@ def test_on_a_dark_canvas_nothing_glares_and_hues_stay():
     assert dark[picture.min(-1) == 255].max() < 40
     coloured = np.ptp(picture.astype(int), axis=-1) > 60
     assert (dark[coloured].argmax(-1) == picture[coloured].argmax(-1)).mean() > 0.99
+
+
+def shot(first_chunk, prompt=0, scene=0, transition="keep", **rest):
+    return Shot(first_chunk=first_chunk, prompt=prompt, scene=scene, transition=transition, **rest)
+
+
+WORDS = ("a red circle", "two men argue", "she leaves", "the circle again")
+STORY = (
+    shot(0),
+    shot(20, 1, 1, "cut"),
+    shot(45, 2, 1),
+    shot(55, 3, 0, "return", moment=70),
+)
+
+
+def board(shots=STORY, chunks=80):
+    sizes = {"total_frames": 3 * chunks, "chunk_frames": 3}
+    return Storyboard(RelaxedMemory(), shots={"positive": shots}, **sizes)
+
+
+def film_of(board, words=WORDS, rows=1):
+    """A trace of a film in which the newest candidate is always chosen."""
+    chunks = []
+    for chunk in board:
+        planned = timeline._planned(board, chunk)
+        newest = planned.candidates[len(planned.candidates) - chunk.roles.history_frames :]
+        said = words[board.words(chunk)["positive"].prompt] if words else ""
+        chunks.append(
+            dataclasses.replace(planned, history=(newest,) * rows, words=said, seconds=2.5)
+        )
+    return Trace(chunks=tuple(chunks), rows=tuple(f"positive {row}" for row in range(rows)))
+
+
+@pytest.mark.parametrize(
+    ("trace", "height", "drawn"),
+    [
+        (trace_of(plan()), 970, "e2952e0eab1ff685"),
+        (trace_of(plan(40, prefix_frames=22), rows=2), 1332, "7613fbb1e17f236e"),
+        (trace_of(plan(policy=WindowMemory()), seconds=0.0), 807, "b4a9cb70dc30f587"),
+    ],
+    ids=["paper", "prefix", "window"],
+)
+def test_a_video_without_shots_is_drawn_as_before_there_were_any(trace, height, drawn):
+    picture = draw_timeline(trace)
+    assert len(picture) == height
+    no_text = picture[:-120, 1390:1590].tobytes()  # fonts differ from one Pillow to the next
+    assert hashlib.sha256(no_text).hexdigest()[:16] == drawn
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        film_of(board()),
+        film_of(board(), rows=3),
+        film_of(board(), words=()),
+        film_of(board((shot(0), shot(1, 1)), chunks=2)),
+        film_of(board(tuple(shot(i, i % 4, i % 9, "cut") for i in range(400)), chunks=400)),
+        film_of(board(), words=("\u732b" * 40, "M\xe4dchen", "w" * 40, "")),
+    ],
+    ids=["story", "rows", "no-words", "short", "400-scenes", "letters"],
+)
+def test_every_film_is_a_picture(trace):
+    test_every_trace_is_a_picture_of_one_width(trace)
+
+
+def column(picture, frame, of):
+    return picture[:, chart.LEFT + round((frame + 0.5) / of * chart.PLOT)]
+
+
+def test_scenes_and_moments_have_their_colours_where_they_are():
+    picture = draw_timeline(film_of(board()))
+    for frame, scene in ((30, 0), (100, 1), (200, 0)):
+        there = column(picture, frame, 240)
+        assert [has(there, colour) for colour in film.SCENES[:2]] == [scene == 0, scene == 1]
+        assert has(there, film.MOMENT) == (frame == 200)
+    assert has(column(picture, 70, 240), film.MOMENT), "the moment is marked where it was"
+
+
+def test_a_film_of_one_scene_has_words_and_no_scenes():
+    shots = (shot(0), shot(40, 1, 0, "blend", blend_seconds=2.0))
+    one, plain = draw_timeline(film_of(board(shots))), draw_timeline(trace_of(plan()))
+    assert len(one) == len(plain) + chart.LINE + chart.GAP
+    assert not any(has(one, colour) for colour in (*film.SCENES, film.MOMENT))
+
+
+def test_a_scene_that_comes_back_looks_as_far_back_as_if_it_had_not_been_away():
+    lanes = [timeline._ages(chunk) for chunk in film.in_scenes(film_of(board())).chunks]
+    alone = [timeline._ages(chunk) for chunk in trace_of(plan(45)).chunks]
+    assert lanes[:20] + lanes[55:] == alone
+    assert lanes[20:55] == alone[:35]
+
+
+def test_strips_break_at_a_cut_and_not_at_a_shot():
+    trace = film_of(board())
+    assert film.cuts(trace) == [60, 165]
+    picture = draw_timeline(trace)
+    for frame, broken in ((60, True), (135, False), (165, True)):
+        x = chart.LEFT + round(frame / 240 * chart.PLOT)
+        assert has(picture[:, x - 2], strips.TAIL) != broken
+
+
+def test_the_plan_of_a_film_has_its_words_scenes_and_moments():
+    picture = draw_plan(board(), words=WORDS)
+    assert has(picture, film.SCENES[0]) and has(picture, film.SCENES[1])
+    assert has(picture, film.MOMENT)
+    assert len(picture) == len(draw_plan(board())) + chart.LINE
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("a M\xe4dchen", "a Madchen"), ("\u732b\u304c\u7720\u308b", "shot 4"), ("", "")],
+)
+def test_words_are_written_in_letters_of_the_font(words, told):
+    assert film._readable(words, 4) == told
