@@ -2,13 +2,15 @@
 
 The graph stays as it is; where it loads real models the demo's come in their place, with their size
 and a prompt of their language. Three frames of each video, of the beginning, the middle and the
-end, are laid in a row, which is still readable where the browser shows them 218 pixels wide.
+end, are laid in a row, which is still readable where the browser shows them 218 pixels wide; of a
+film of four shots, one frame of each.
 """
 
 import copy
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +25,10 @@ import nodes as host_nodes
 from PIL import Image
 
 WORKFLOWS = ROOT / "workflows"
+SCHEDULE = "RelaxForcingPromptSchedule"
 LOADERS = {"RelaxForcingLoadModel": 0, "UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2}
-SIDE, FRAMES, GAP = 340, 3, 4
+SIDE, SMALL, GAP = 340, 128, 4
+PLACES, SHOTS = (0, 1 / 2, 1), (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of a video, and of a film
 ORDER = (
     "text",
     "compare",
@@ -33,22 +37,39 @@ ORDER = (
     "extend",
     "image",
     "resume",
+    "story",
+    "there",
 )  # the first is gone on from
 RESUMED = "a purple circle"
 VIDEO = ROOT / "lab/my_video.mp4"
 SIZE = {"width": 64, "height": 64}
-LENGTH, LONGER = 81, 121
+LENGTH, LONGER, FILM = 81, 121, 321
+STORY = """[0s] a red circle bouncing over a striped green field, fast
+[5s] a blue circle bouncing over a striped green field, fast
+[10s #] a yellow square circling over a dotted blue field, slow
+[15s blend 2s] a purple square circling over a dotted blue field, slow"""
+THERE = "Scene meadow: a red circle bouncing over a striped green field, fast | "
+THERE += "Scene night: a white triangle circling over a dotted black field, slow"
 PROMPTS = {  # by the first words of a name after "Relax Forcing"
     "compare": "a white triangle circling over a dotted blue field",
+    "demo story": STORY,
     "demo": "a red circle bouncing over a striped green field, fast",
     "extend": "a blue triangle bouncing over a dotted green field",
     "image": "a blue triangle bouncing over a dotted green field",
     "long": "a purple circle and a yellow triangle over a plain grey field",
     "resume": "a purple circle and a yellow triangle over a plain grey field",
+    "story": STORY,
     "text to long video - causal": "a yellow square bouncing over a striped blue field",
     "text to long video - fast": "a red triangle circling over a plain green field, fast",
     "text to long video - custom": "a blue triangle bouncing over a dotted green field",
     "text to long video - self": "a white circle and a red square over a checkered blue field",
+    "there": f"{THERE} | {THERE}",
+}
+TRANSITIONS = {  # by the word of the help page: in which film, and the frames around it
+    "keep": ("demo story", (72, 80, 82, 86, 95, 103)),
+    "blend": ("demo story", (236, 250, 256, 262, 266, 280)),
+    "cut": ("demo story", (148, 156, 164, 165, 173, 181)),
+    "return": ("there", (72, 80, 81, 164, 165, 173)),
 }
 
 
@@ -77,9 +98,14 @@ class Host:
         return [path for path in paths if path.suffix == ".mp4"]
 
 
+def is_film(workflow: dict) -> bool:
+    return any(node["class_type"] == SCHEDULE for node in workflow.values())
+
+
 def on_demo_models(workflow: dict, prompt: str, rollout: str) -> dict:
     """The same graph with the demo's models, size and language."""
     workflow = copy.deepcopy(workflow)
+    film = is_film(workflow)
     swapped = {key: LOADERS.get(node["class_type"]) for key, node in workflow.items()}
     for node in workflow.values():
         inputs = node["inputs"]
@@ -88,35 +114,45 @@ def on_demo_models(workflow: dict, prompt: str, rollout: str) -> dict:
             if isinstance(value, list) and swapped.get(value[0]) is not None:
                 inputs[name] = ["demo", swapped[value[0]]]
         if isinstance(inputs.get("length"), int):
-            inputs["length"] = LONGER if "prefix" in inputs else LENGTH
+            inputs["length"] = FILM if film else LONGER if "prefix" in inputs else LENGTH
         if node.get("_meta", {}).get("title") == "Length":
             inputs["value"] = LENGTH
         if "rollout" in inputs:
             inputs["rollout"] = rollout
-        if node["class_type"] == "CLIPTextEncode" and isinstance(inputs["text"], str):
+        if node["class_type"] in (SCHEDULE, "CLIPTextEncode") and isinstance(inputs["text"], str):
             inputs["text"] = prompt
     kept = {key: node for key, node in workflow.items() if swapped[key] is None}
     return kept | {"demo": {"class_type": "RelaxForcingDemoModels", "inputs": {}}}
 
 
-def picture(videos: list[Path]) -> Image.Image:
-    """A row for each video of the same length, below one another."""
-    rows = [strip(video) for video in videos]
+def picture(videos: list[list[Image.Image]], places: Sequence[float]) -> Image.Image:
+    """A row for each video of the same length: its frames at `places`, from 0 to 1."""
+    rows = [strip([frames[int(p * (len(frames) - 1))] for p in places]) for frames in videos]
     whole = Image.new("RGB", (rows[0].width, len(rows) * (SIDE + GAP) - GAP), "white")
     for index, row in enumerate(rows):
         whole.paste(row, (0, index * (SIDE + GAP)))
     return whole
 
 
-def strip(video: Path) -> Image.Image:
-    """Frames of the beginning, the middle and the end in a row."""
-    with av.open(str(video)) as container:
-        frames = [frame.to_image() for frame in container.decode(video=0)]
-    row = Image.new("RGB", (FRAMES * SIDE + (FRAMES - 1) * GAP, SIDE), "white")
-    for place in range(FRAMES):
-        frame = frames[place * (len(frames) - 1) // (FRAMES - 1)]
-        row.paste(frame.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (place * (SIDE + GAP), 0))
+def strip(frames: Sequence[Image.Image], side: int = SIDE) -> Image.Image:
+    """Frames in a row."""
+    row = Image.new("RGB", (len(frames) * (side + GAP) - GAP, side), "white")
+    for index, frame in enumerate(frames):
+        row.paste(frame.resize((side, side), Image.Resampling.LANCZOS), (index * (side + GAP), 0))
     return row
+
+
+def frames_of(video: Path) -> list[Image.Image]:
+    with av.open(str(video)) as container:
+        return [frame.to_image() for frame in container.decode(video=0)]
+
+
+def show_transitions(name: str, frames: list[Image.Image]) -> None:
+    """Pictures for the help pages of what is said in a film's text."""
+    for word, (film, moments) in TRANSITIONS.items():
+        if name.startswith(film):
+            row = strip([frames[moment] for moment in moments], SMALL)
+            row.save(ROOT / f"web/docs/film-{word}.webp", quality=90)
 
 
 def example_inputs(video: Path, folder: Path) -> None:
@@ -150,7 +186,12 @@ def main() -> None:
             workflow = json.loads(path.read_text("utf-8"))
             videos = host.videos(on_demo_models(workflow, prompt, rollout))
             shown = videos if name.startswith("compare") else videos[:1]
-            picture(shown).save(WORKFLOWS / f"{path.stem}.jpg", quality=88)
+            places = (
+                SHOTS if any(n["class_type"] == SCHEDULE for n in workflow.values()) else PLACES
+            )
+            films = [frames_of(video) for video in shown]
+            show_transitions(name, films[0])
+            picture(films, places).save(WORKFLOWS / f"{path.stem}.jpg", quality=88)
             if not Path(place, "input").exists():  # of "text to long video - custom sampler"
                 example_inputs(videos[0], Path(place, "input"))
             print(path.stem, [video.name for video in videos], flush=True)

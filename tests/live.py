@@ -7,6 +7,7 @@ import asyncio
 import copy
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -38,8 +39,9 @@ VAE, DATASET = "wan_2.1_vae.safetensors", "relax_forcing_small"
 def small(workflow: dict, length: int, rollout: str = "") -> dict:
     """A workflow in a small size, with stored embeddings: no text encoder of Wan's width is small.
 
-    Width, height and length change, every prompt becomes the one of the small dataset, and the
-    choice of a saved video becomes `rollout`. All other nodes and values stay, the names of the
+    Width, height and length change, every prompt becomes the one of the small dataset, times of
+    shots move with the length and their words are read as the demo does, and the choice of a saved
+    video becomes `rollout`. All other nodes and values stay, the names of the
     model files and of the user's picture and video among them.
     """
     workflow = copy.deepcopy(workflow)
@@ -49,7 +51,7 @@ def small(workflow: dict, length: int, rollout: str = "") -> dict:
         inputs = node["inputs"]
         inputs.update({name: value for name, value in SIZE.items() if name in inputs})
         if isinstance(inputs.get("length"), int):
-            inputs["length"] = length
+            shorter, inputs["length"] = length / inputs["length"], length
         if node.get("_meta", {}).get("title") == "Length":
             inputs["value"] = length
         if "rollout" in inputs:
@@ -57,6 +59,14 @@ def small(workflow: dict, length: int, rollout: str = "") -> dict:
         for name, value in inputs.items():
             if isinstance(value, list) and value[0] in prompts:
                 inputs[name] = ["prompt", 1]
+    schedules = [n for n in workflow.values() if n["class_type"] == "RelaxForcingPromptSchedule"]
+    for schedule in schedules:
+        moved = re.sub(
+            r"(?<=\[)\d+", lambda s: f"{int(s[0]) * shorter:.2f}", schedule["inputs"]["text"]
+        )
+        schedule["inputs"] |= {"clip": ["words", 1], "text": moved}
+    if schedules:
+        workflow["words"] = {"class_type": "RelaxForcingDemoModels", "inputs": {}}
     if prompts:
         workflow["prompt"] = dataset
     removed = {"CLIPTextEncode", "CLIPLoader"}

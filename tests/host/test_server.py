@@ -169,3 +169,7 @@ def test_templates_and_help_pages_reach_the_browser(server):
         assert server.fetch(f"{base}{name}.jpg").startswith(b"\xff\xd8")
     page = server.fetch("/extensions/ComfyUI-RelaxForcing/docs/RelaxForcingTimeline.md")
     assert page.startswith(b"# Relax Forcing Timeline")
+    for picture in ROOT.glob("web/docs/*.webp"):
+        assert (
+            server.fetch(f"/extensions/ComfyUI-RelaxForcing/docs/{picture.name}")[8:12] == b"WEBP"
+        )
