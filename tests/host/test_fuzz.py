@@ -8,6 +8,7 @@ import tiny
 import tiny_vae
 import torch
 from comfy_extras.nodes_lumina2 import RenormCFG
+from comfy_extras.nodes_perpneg import PerpNeg
 from comfy_extras.nodes_wanmove import GenerateTracks, WanMoveTrackToVideo
 from drawn import files, rollouts
 from drawn.judge import CRASH, JARGON, REFUSED, SILENT, is_a_sentence, judge
@@ -131,3 +132,27 @@ def test_tracks_of_a_start_image_are_refused_by_name():
         sample(positive=made[0], width=64, height=64)
     without = wan.WanImageToVideo.execute(*prompts, start_image=picture, **size)
     sample(positive=without[0], width=64, height=64)
+
+
+def test_guidance_that_keeps_count_sees_each_step_once_when_a_video_goes_on():
+    """Momentum beside a prompt of another node, which takes part for the first time in a step."""
+    assert not rollouts.model(1096).is_fault
+    inputs = {"cfg": 2.0, "negative": tiny.conditioning(2)}
+    steps = []
+
+    def counted(model):
+        model = PerpNeg.execute(model, tiny.conditioning(5), 1.0)[0]
+
+        def guidance(given):
+            steps.append(given["sigma"][0].item())
+            return given["conds_out"]
+
+        model.set_model_sampler_pre_cfg_function(guidance)
+        return model
+
+    model = counted(tiny.remembering())
+    video = sample(model=model, **inputs)
+    assert len(steps) == 4
+    steps.clear()
+    assert torch.equal(sample(model=model, prefix={"samples": video[:, :, :3]}, **inputs), video)
+    assert len(steps) == 2

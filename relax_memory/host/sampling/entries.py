@@ -7,6 +7,7 @@ was evaluated can be evaluated once more in a clean pass, whatever the guidance 
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import comfy.samplers
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
@@ -29,17 +30,29 @@ class Entries:
         self._met: dict[Stream, tuple[int, dict]] = {}
 
     @contextmanager
-    def watching(self, transformer_options: dict) -> Iterator[None]:
-        """Watch the evaluations that are made with these options."""
+    def watching(
+        self, transformer_options: dict, catch_up: Callable[[Stream], None]
+    ) -> Iterator[None]:
+        """Watch the evaluations that are made with these options.
+
+        `catch_up` lets a stream that takes part for the first time remember what was before. Called
+        before it is evaluated, so that no step runs twice: guidance may keep count of them.
+        """
         kind = WrappersMP.CALC_COND_BATCH
-        add_wrapper_with_key(kind, KEY, self._watch, transformer_options)
+        add_wrapper_with_key(kind, KEY, partial(self._watch, catch_up), transformer_options)
         try:
             yield
         finally:
             del transformer_options["wrappers"][kind][KEY]
 
     def _watch(
-        self, executor: Callable, model: object, conds: list, *args: object, **kwargs: object
+        self,
+        catch_up: Callable[[Stream], None],
+        executor: Callable,
+        model: object,
+        conds: list,
+        *args: object,
+        **kwargs: object,
     ) -> list[Tensor]:
         for name, entries in self._guider.conds.items():
             for index, entry in enumerate(entries):
@@ -58,6 +71,10 @@ class Entries:
                 entries and [entry for entry in entries if takes_part(entry, pass_.chunk)]
                 for entries in conds
             ]
+        if not pass_.remembered:
+            given = (entry for entries in conds for entry in entries or ())
+            for stream in {self._session.name(entry.get("uuid")) for entry in given}:
+                catch_up(stream)
         return executor(model, conds, *args, **kwargs)
 
     def evaluate(

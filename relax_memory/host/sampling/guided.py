@@ -96,7 +96,7 @@ class GuidedRollout:
         ours = nullcontext() if self._has_node else attached(self._guider.model_patcher)
         model = self._guider.model_patcher.model
         theirs = partial(hooks, self._extra_args["model_options"], self._network)
-        watching = self._entries.watching(transformer_options)
+        watching = self._entries.watching(transformer_options, self._catch_up_within)
         with ours, blaming(theirs), watching, self._running(transformer_options):
             try:
                 check_attention(self._network, partial(comfy.utils.get_attr, model))
@@ -271,6 +271,17 @@ class GuidedRollout:
             self._speak(said, False)
         self._entries.evaluate(streams, *inputs, self._unmixed_options)
         self._ledger.close(streams)
+
+    def _catch_up_within(self, stream: Stream) -> None:
+        """Catch up in the middle of a pass, which goes on afterwards."""
+        pass_ = self._session.pass_
+        with self._ledger.aside():
+            for frame in pass_.chunk.roles.pinned:
+                self._find(stream, frame)
+            if pass_.chunk.index and stream not in self._session.known:
+                self._remember_alone(stream, pass_.chunk.scene, pass_.chunk.index)
+        self._session.pass_ = pass_
+        self._speak(pass_.chunk, pass_.clean)
 
     def _catch_up(self, missing: NoMemoryYet, chunk: Chunk) -> None:
         """Let a stream that takes part for the first time remember what came before this chunk."""

@@ -5,7 +5,8 @@ model, or for some of its layers, spoils all later chunks without a word. Counti
 a stream. Knows streams and passes; neither tensors nor the host.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from ...passes import Pass
@@ -43,6 +44,15 @@ class Ledger:
     def open(self, pass_: Pass) -> None:
         """Begin to count for a pass; one that is still open was given up."""
         self._pass, self._now = pass_, {}
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let other passes be counted while one is open, which goes on afterwards."""
+        before = self._pass, self._now
+        try:
+            yield
+        finally:
+            self._pass, self._now = before
 
     def note(self, stream: Stream, layer: int) -> None:
         """A layer of a stream takes part.
