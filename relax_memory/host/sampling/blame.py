@@ -8,7 +8,7 @@ other node has put anything into the model.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, TracebackType
 
 import comfy.model_management
 
@@ -27,10 +27,9 @@ def blaming(hooks: Callable[[], list[Callable]]) -> Iterator[None]:
     try:
         yield
     except MISTAKES as error:
-        frames = list(_frames(error.__traceback__))
-        if _is_the_card(error) or frames[-1].f_globals["__name__"].startswith(OURS):
+        raised, module = _raised_in(error.__traceback__)
+        if _is_the_card(error) or module.startswith(OURS):
             raise
-        raised = {frame.f_code for frame in frames}
         found = hooks()
         guilty = [hook for hook in found if _code(hook) in raised]
         unclear = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
@@ -47,10 +46,18 @@ def _is_the_card(error: Exception) -> bool:
     return comfy.model_management.is_oom(error) or "CUDA" in str(error)
 
 
-def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:
+def _raised_in(traceback: TracebackType | None) -> tuple[set[CodeType], str]:
+    """The functions that an error came through, and the module of the last.
+
+    No frames, which would hold each other and all that the run has on the card.
+    """
+    codes, module = set(), ""
     while traceback is not None:
-        yield traceback.tb_frame
+        frame = traceback.tb_frame
+        codes.add(frame.f_code)
+        module = frame.f_globals["__name__"]
         traceback = traceback.tb_next
+    return codes, module
 
 
 def _code(hook: Callable) -> CodeType | None:
