@@ -20,16 +20,18 @@ MOST_BYTES = 2**25  # prompts and a picture; a long video is in the chunk files 
 
 
 def write_inputs(folder: Path, inputs: Mapping[str, Sequence[Tensor]]) -> None:
-    """Keep the tensors of each input by its name, unless they are large. Raises OSError.
+    """Keep the tensors of the first inputs by their names, up to a large one. Raises OSError.
 
     Compressed, because most of an embedding are zeros after the last word.
     """
-    tensors = {
-        f"{name} {index}": tensor.detach().cpu().contiguous()
-        for name, held in inputs.items()
-        for index, tensor in enumerate(held)
-    }
-    if tensors and sum(tensor.nbytes for tensor in tensors.values()) <= MOST_BYTES:
+    tensors, taken = {}, 0
+    for name, held in inputs.items():
+        taken += sum(tensor.nbytes for tensor in held)
+        if taken > MOST_BYTES:
+            break
+        for index, tensor in enumerate(held):
+            tensors[f"{name} {index}"] = tensor.detach().cpu().contiguous()
+    if tensors:
         write_whole(folder / INPUTS, zlib.compress(safetensors.torch.save(tensors), level=1))
 
 

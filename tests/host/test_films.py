@@ -1,7 +1,9 @@
 """Films through the real nodes: what each piece is bit for bit, and that no chunk is made twice."""
 
+import dataclasses
 import functools
 import logging
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from comfy.model_management import InterruptProcessingException
 
 from demo.bundle import load_clip
+from relax_memory.host.directed import direction_of, with_direction
 
 CHUNKS, FRAMES = 6, 3  # of a film, and of a chunk
 MODEL = tiny.model(dim=128, layers=2)
@@ -325,6 +328,52 @@ def test_another_transition_keeps_all_before_it(output, caplog):
         if transition != "keep":
             assert "Continues after 4 of 6 saved chunks" in said(caplog)[-1]
         assert torch.equal(film, sample(schedule(text))), transition
+
+
+def test_changed_words_are_no_damage(output, caplog):
+    caplog.set_level(logging.INFO)
+    sample(schedule(FILMS["keep"]), autosave=True)
+    caplog.clear()
+    sample(schedule(script((0, RED), (2, GREEN), (4, RED))), autosave=True)
+    (text,) = said(caplog)
+    assert re.fullmatch(r"Continues after 2 of 6 saved chunks \([^;]+\)\.", text)
+
+
+def test_a_negative_that_is_skipped_keeps_no_chunk_from_being_found(output, caplog):
+    caplog.set_level(logging.INFO)
+    sample(encode(RED), autosave=True)
+    caplog.clear()
+    sample(encode(RED), negative=schedule(FILMS["recache"]), autosave=True)
+    assert "All 6 chunks are saved already" in said(caplog)[-1]
+
+
+def rounded(conditioning):
+    """Shots whose prompts were encoded on another device."""
+    directed = direction_of("positive", conditioning)
+    prompts = [[[t * (1 + 1e-3), o] for t, o in prompt] for prompt in directed.prompts]
+    return with_direction(dataclasses.replace(directed, prompts=tuple(prompts)))
+
+
+@pytest.mark.parametrize("name", ["keep", "blend", "return with other words"])
+def test_prompts_that_differ_by_rounding_are_taken_as_saved(output, caplog, name):
+    caplog.set_level(logging.INFO)
+    guided = {"cfg": 3.0, "negative": schedule(f"{GREEN} | {BLUE}")}
+    film = sample(schedule(FILMS[name]), **guided)
+    with stopped_after(5):
+        sample(schedule(FILMS[name]), **guided, autosave=True)
+    again = {"cfg": 3.0, "negative": rounded(guided["negative"]), "autosave": True}
+    caplog.clear()
+    assert torch.equal(sample(rounded(schedule(FILMS[name])), **again), film)
+    assert len(saved()) == CHUNKS
+    assert re.search(
+        r"Continues after 5 of 6 saved chunks \(.+\), with positive and negative as saved: "
+        r"what is connected now differs by 0\.[0-9]+ % at most",
+        said(caplog)[0],
+    )
+    last = FILMS[name].rpartition(" a ")[0] + " a purple circle"
+    caplog.clear()
+    film = sample(rounded(schedule(last)), **again)
+    assert "Continues after 4 of 6 saved chunks" in said(caplog)[0]
 
 
 # --- what cannot be made, and what is said --------------------------------------------------------

@@ -64,6 +64,11 @@ class Autosave:
         """The chunks of the request that are saved already."""
         return itertools.islice(self._rollout.chunks(), len(self._keys) - 1)
 
+    def lacks_of(self, rollout: SavedRollout) -> bool:
+        """Whether the first chunk that is not there seems to be in this rollout."""
+        following = self._keys[self.saved_chunks + 1 :]
+        return bool(following) and rollout.may_have(self.saved_chunks, following[0])
+
     def keep(self, finished: Finished) -> None:
         """Put a finished chunk on disk, unless it came from there.
 
@@ -136,7 +141,11 @@ def autosave(
         saving = Autosave(request, rollout, keys, left_behind)
         if saving.saved_chunks:
             counts = saving.saved_chunks, len(keys)
-            spoilt = [other for other, then in saved if then and then.made_from == made]
+            spoilt = [
+                other
+                for other, then in saved
+                if then and then.made_from == made and saving.lacks_of(other)
+            ]
             _say(continuing(rollout, before, reuse, spoilt, counts=counts), note if reuse else tell)
         else:
             _say(beginning(made, request.prefix, saved), note)

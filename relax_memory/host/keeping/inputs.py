@@ -34,13 +34,19 @@ class Reuse:
 
 
 def computed_inputs(request: Request, made_from: dict[str, str]) -> dict[str, list[Tensor]]:
-    """The tensors of all inputs that count and were computed."""
+    """The tensors of all inputs that count and were computed, those of later shots last."""
     nothing = fingerprint(None)
-    return {
-        name: list(_tensors(getattr(request, name)))
-        for name in COMPUTED
-        if made_from[name] != nothing
-    }
+    inputs = {name: getattr(request, name) for name in COMPUTED if made_from[name] != nothing}
+    for name, prompts in request.prompts.items():
+        if name in inputs:
+            later = sorted({shot.prompt for shot in request.shots[name]} - {0})
+            inputs |= {_later(name, index): prompts[index] for index in later}
+    return {name: list(_tensors(value)) for name, value in inputs.items()}
+
+
+def _later(name: str, index: int) -> str:
+    """The name of what a conditioning says in a later shot."""
+    return f"{name} {index} of shots"
 
 
 def with_saved_inputs(
@@ -73,16 +79,29 @@ def _take(
     taken: dict[str, Any] = {}
     deviation = 0.0
     for name in names:
-        given = getattr(request, name)
-        tensors = list(_tensors(given))
-        saved = read_inputs(rollout.folder, name, tensors)
-        if not saved:
-            return {}, torch.inf
-        taken[name] = _with_tensors(given, iter(saved))
+        taken[name], off = _as_saved(rollout, name, getattr(request, name))
         if fingerprint(taken[name]) != made_from[name]:  # something else differs, or it is damaged
             return {}, torch.inf
-        deviation = max(deviation, *map(_deviation, tensors, saved))
-    return taken, deviation
+        deviation = max(deviation, off)
+    prompts = dict(request.prompts)
+    for name in prompts.keys() & taken.keys():
+        said = [taken[name]]
+        for index, prompt in enumerate(prompts[name][1:], 1):
+            saved, off = _as_saved(rollout, _later(name, index), prompt)
+            if off <= TOLERANCE:
+                deviation = max(deviation, off)
+            said.append(saved if off <= TOLERANCE else prompt)  # words may change from a shot on
+        prompts[name] = tuple(said)
+    return taken | {"prompts": prompts}, deviation
+
+
+def _as_saved(rollout: SavedRollout, name: str, given: object) -> tuple[Any, float]:
+    """An input as the rollout has it, if it has, and how far the given one lies from that."""
+    tensors = list(_tensors(given))
+    saved = read_inputs(rollout.folder, name, tensors)
+    if not saved:
+        return given, torch.inf
+    return _with_tensors(given, iter(saved)), max(map(_deviation, tensors, saved))
 
 
 def _deviation(tensor: Tensor, other: Tensor) -> float:

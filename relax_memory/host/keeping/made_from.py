@@ -66,9 +66,11 @@ def keys_of(made_from: dict[str, str], request: Request, storyboard: Storyboard)
         differs: list[object] = []
         if chunk.index:
             before = storyboard.plans[chunk.scene].chunk(chunk.index - 1)
-            words = storyboard.words(before, clean=True)
-            if words != storyboard.words(before):
-                differs.append(_said(said, words))
+            words, remembered = (
+                _said(said, storyboard.words(before, clean=clean)) for clean in (False, True)
+            )
+            if remembered != words:
+                differs.append(remembered)
         if chunk.frames_elsewhere or chunk.roles.pinned:
             differs.append((chunk.scene, chunk.first_frame, chunk.roles.pinned))
         return fingerprint([*(made[name] for name in CONDITIONINGS), *differs])
