@@ -73,9 +73,15 @@ class RelaxForcingPlan(io.ComfyNode):
                     "from_sampler",
                     default=False,
                     optional=True,
-                    tooltip="Take size, length, frames per chunk, batch, steps, cfg and "
-                    "clean_pass from the one Relax Forcing Sampler or Stream that this model "
-                    "reaches, instead of from here.",
+                    tooltip="Take size, length, frames per chunk, batch, steps, cfg, "
+                    "clean_pass and fps from the one Relax Forcing Sampler or Stream that this "
+                    "model reaches, instead of from here.",
+                ),
+                io.Conditioning.Input(
+                    "positive",
+                    optional=True,
+                    tooltip="A prompt with shots, from Relax Forcing Prompt Schedule or Shot: the "
+                    "plan then lists its shots and scenes, and what they cost.",
                 ),
             ],
             outputs=[

@@ -178,6 +178,15 @@ class Storyboard:
         following = chunk.film_index + 1
         return following == self.chunk_count or self.chunk(following).scene != chunk.scene
 
+    def is_read(self, chunk: Chunk) -> bool:
+        """Whether a later chunk reads it before its scene is left, or as a moment."""
+        return bool(self.moments.intersection(chunk.film_frames)) or not self.is_left_after(chunk)
+
+    def recalled(self, chunk: Chunk) -> range:
+        """Chunks of its scene that are remembered anew before it, because the scene comes back."""
+        part = _last(self._pieces, chunk.film_index, attrgetter("first_chunk"))
+        return range(chunk.index if chunk.film_index == part.first_chunk else 0)
+
     def words(self, chunk: Chunk, *, clean: bool = False) -> dict[str, Words]:
         """By which words each conditioning that has shots is denoised, or remembered.
 

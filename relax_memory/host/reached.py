@@ -9,11 +9,12 @@ SAMPLERS = ("RelaxForcingSampler", "RelaxForcingStream")
 TAKEN = (
     *("width", "height", "length", "frames_per_chunk", "batch_size", "steps", "cfg"),
     "clean_pass",
+    "fps",
 )
 
 
 def settings_of_sampler(hidden: io.HiddenHolder | None) -> dict[str, float | str]:
-    """Size, length, chunk, batch, steps, cfg and clean pass of the one sampler.
+    """Size, length, chunk, batch, steps, cfg, clean pass and fps of the one sampler.
 
     Raises:
         ValueError: the model reaches none, or several, or a value comes from a node that works it

@@ -3,11 +3,14 @@
 Knows no tensors and no host; bytes come in as numbers.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..grid import WAN, Grid
-from ..storyboard import Storyboard
+from ..storyboard import SCENES, Storyboard
+
+NAMES = {"pinned": "moment"}  # what people call a role, where that differs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +33,34 @@ class Passes:
     clean_pass: bool = True
 
     def of(self, plan: Storyboard) -> str:
-        """In words; the last chunk of a video is not remembered."""
+        """In words; a chunk that no other reads, such as the last one, is not remembered."""
         first, later = self.first_steps + self.clean_pass, self.steps + self.clean_pass
-        total = first + later * (plan.chunk_count - 1) - self.clean_pass
+        begins = "the first one" if len(plan.plans) == 1 else "the first one of a scene"
         each = f"A chunk takes {later} passes through the model"
-        return f"{each}{f', the first one {first}' * (first != later)}: {total} in all."
+        each += f", {begins} {first}" * (first != later)
+        again, returns = self.again(plan), self.returns(plan).total()
+        total = self.steps * plan.chunk_count + (self.first_steps - self.steps) * len(plan.plans)
+        read = sum(map(plan.is_read, plan)) if plan.shots else plan.chunk_count - 1
+        total += self.clean_pass * read + again + returns
+        extra = {"for recache": again, "to remember scenes that come back": returns}
+        told = ", ".join(f"{passes} of them {why}" for why, passes in extra.items() if passes)
+        return f"{each}: {total} in all{f', {told}' * bool(told)}."
+
+    def again(self, plan: Storyboard) -> int:
+        """Passes by which recache remembers chunks once more."""
+        if not plan.shots:
+            return 0
+        return sum(plan.is_read(chunk) and bool(plan.again(chunk)) for chunk in plan)
+
+    def returns(self, plan: Storyboard) -> Counter[int]:
+        """Passes by which each scene that comes back is remembered anew, with its recaches."""
+        passes: Counter[int] = Counter()
+        if len(plan.plans) == 1:
+            return passes
+        for chunk in plan:
+            for index in plan.recalled(chunk):
+                passes[chunk.scene] += 1 + bool(plan.again(plan.plans[chunk.scene].chunk(index)))
+        return passes
 
 
 def describe_plan(  # noqa: PLR0913  (one line of the report each)
@@ -46,6 +72,8 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
     tiers: list[TierCost],
     passes: Passes,
     chunk_seconds: float | None = None,
+    shots: Sequence[str] = (),
+    scene_bytes: Sequence[int] = (),
     remarks: Iterable[str] = (),
     grid: Grid = WAN,
 ) -> str:
@@ -53,10 +81,16 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
 
     Args:
         chunk_seconds: what a chunk took in saved runs; None: there are none.
+        shots: first words of each prompt of a film.
+        scene_bytes: what each of its scenes holds in keys and values.
         remarks: what else to mind.
     """
-    lines = [_length(plan, grid), passes.of(plan), _time(plan, chunk_seconds)]
+    extra = passes.again(plan) + passes.returns(plan).total()
+    chunks = plan.chunk_count + extra / (passes.steps + passes.clean_pass)
+    lines = [_length(plan, grid), passes.of(plan), _time(chunks, chunk_seconds)]
     lines += [*_look_back(plan, grid), ""]
+    if shots:
+        lines += [*_shots(plan, shots, grid), *_scenes(plan, scene_bytes, passes, grid), ""]
     lines += [f"Weights: {gigabytes(weights_bytes)}. A chunk in work: {gigabytes(chunk_bytes)}."]
     lines += [_tier(tier) for tier in tiers]
     warnings = [*remarks, *_warnings(plan, length, grid)]
@@ -78,10 +112,10 @@ def _length(plan: Storyboard, grid: Grid) -> str:
     )
 
 
-def _time(plan: Storyboard, chunk_seconds: float | None) -> str:
+def _time(chunks: float, chunk_seconds: float | None) -> str:
     if chunk_seconds is None:
         return "Time: no saved run of this model, size and settings tells how long it takes."
-    whole = plan.chunk_count * chunk_seconds
+    whole = chunks * chunk_seconds
     for unit, many in (("h", 3600), ("min", 60), ("s", 1)):
         if whole >= 2 * many or unit == "s":
             break
@@ -94,7 +128,7 @@ def _time(plan: Storyboard, chunk_seconds: float | None) -> str:
 def _look_back(plan: Storyboard, grid: Grid) -> list[str]:
     last = plan.chunk(plan.chunk_count - 1)
     roles = last.roles
-    parts = ", ".join(f"{count} {role}" for role, count in roles.sizes if count)
+    parts = ", ".join(f"{count} {NAMES.get(role, role)}" for role, count in roles.sizes if count)
     lines = [
         f"The last chunk reads {roles.attended_frames} remembered latent frames: {parts or 'none'}."
     ]
@@ -102,6 +136,43 @@ def _look_back(plan: Storyboard, grid: Grid) -> list[str]:
         ago = ", ".join(f"{grid.seconds(last.first_frame - frame):g}" for frame in roles.candidates)
         lines.append(f"Its history is chosen among the moments {ago} s ago.")
     return lines
+
+
+def _shots(plan: Storyboard, words: Sequence[str], grid: Grid) -> Iterator[str]:
+    """When each shot begins, how, and with which words."""
+    yield "Shots:"
+    several = len(plan.plans) > 1
+    for number, shot in enumerate(plan.shots[SCENES]):
+        seconds = grid.length(plan.chunk(shot.first_chunk).film_frame) / grid.fps
+        begins: list[str] = [shot.transition] if number else []
+        if shot.blend_seconds:
+            begins = [f"blend {shot.blend_seconds:g} s"]
+        if several:
+            begins.append(f"scene {shot.scene + 1}")
+        if shot.moment is not None:
+            ends = grid.length(shot.moment), grid.length(shot.moment + 1) - 1
+            told = dict.fromkeys(_told(video_frame / grid.fps) for video_frame in ends)
+            begins.append(f"remembers {' to '.join(told)} s")
+        how = f" ({', '.join(begins)})" if begins else ""
+        yield f"- {_told(seconds)} s{how}: {words[shot.prompt]}"
+
+
+def _scenes(plan: Storyboard, sizes: Sequence[int], passes: Passes, grid: Grid) -> Iterator[str]:
+    """How long each scene is seen, and what it takes to hold."""
+    if len(plan.plans) == 1:
+        return
+    returns = passes.returns(plan)
+    yield "Scenes, of which one is held at a time:"
+    for scene, (own, size) in enumerate(zip(plan.plans, sizes, strict=True)):
+        again = f"; passes to remember it when it comes back: {returns[scene]}"
+        yield (
+            f"- scene {scene + 1}: {_told(grid.seconds(own.total_frames or 0))} s, "
+            f"{gigabytes(size)} of keys and values{again * (scene in returns)}"
+        )
+
+
+def _told(seconds: float) -> str:
+    return f"{round(seconds, 2):.8g}"
 
 
 def _tier(tier: TierCost) -> str:

@@ -101,6 +101,7 @@ CONTRACT = {
             "steps?": 0,
             "clean_pass?": LAST["clean_pass?"],
             "from_sampler?": False,
+            "positive?": None,
         },
         ["STRING", "IMAGE"],
     ),

@@ -5,12 +5,15 @@ import statistics
 import folder_paths
 import pytest
 import tiny
+from comfy.patcher_extension import WrappersMP
 from comfy_api.latest._io import Hidden
 from comfy_execution.utils import CurrentNodeContext
 from families import FILES
 from loading import load, saved
 from runs import sample
 
+from relax_memory.direction.grammar import parse
+from relax_memory.host.directed import Directed, with_direction
 from relax_memory.saved.archive import saved_rollouts
 
 SIZE = {"width": 64, "height": 32, "frames_per_chunk": 3, "batch_size": 1, "steps": 4}
@@ -152,3 +155,87 @@ def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler):
 def test_a_sampler_that_cannot_be_read_is_said(prompt, words):
     with pytest.raises(ValueError, match=words):
         planned(prompt)
+
+
+STORY = """GLOBAL: a film
+Scene field:
+[0s] a red circle
+Scene kitchen:
+[1.5s] two men
+[3s recache] she leaves
+Scene field:
+[4.5s @2s] the circle again"""
+
+
+def directed(text=STORY):
+    script = parse(text)
+    prompts = tuple(tiny.conditioning(seed) for seed, _ in enumerate(script.cues))
+    return with_direction(Directed(script=script, prompts=prompts))
+
+
+def planned_film(text=STORY, **inputs):
+    inputs = SIZE | {"model": tiny.remembering(), "length": 105, "steps": 2} | inputs
+    return tiny.node("RelaxForcingPlan", positive=directed(text), **inputs)
+
+
+def test_shots_and_scenes_of_a_film_are_listed_with_their_costs():
+    text, picture = planned_film()
+    lines = text.splitlines()
+    shots, scenes = lines.index("Shots:"), lines.index("Scenes, of which one is held at a time:")
+    assert lines[shots + 1 : scenes] == [
+        "- 0 s (scene 1): a film a red circle",
+        "- 1.31 s (cut, scene 2): a film two men",
+        "- 2.81 s (recache, scene 2): a film she leaves",
+        "- 4.31 s (return, scene 1, remembers 1.81 to 2 s): a film the circle again",
+    ]
+    first, second = lines[scenes + 1 : scenes + 3]
+    assert first.startswith("- scene 1: 3.75 s, ")
+    assert first.endswith("; passes to remember it when it comes back: 2")
+    assert second.startswith("- scene 2: 3 s, ") and second.endswith(" MB of keys and values")
+    assert "reads 5 remembered latent frames: 1 moment, 2 sink, 1 history, 1 tail." in text
+    assert "- Shots begin at 0, 1.31, 2.81 and 4.31 s" in lines
+    assert picture.shape != planned_film("a red circle")[1].shape
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STORY,
+        "[0s] a\n[1.5s recache] b\n[3s recache] c",
+        "[0s] a\n[1.5s #] b\n[3s recache] c",
+        "Scene a:\n[0s] a\n[1.5s recache] b\n[3s recache] c\nScene b:\n[4s] d\nScene a:\n[5s] e",
+    ],
+    ids=["story", "recache", "cut", "return"],
+)
+def test_passes_of_a_film_are_those_that_the_sampler_makes(text):
+    made = []
+
+    def counting(executor, *args, **kwargs):
+        made.append(1)
+        return executor(*args, **kwargs)
+
+    model = tiny.remembering().clone()
+    model.add_wrapper(WrappersMP.DIFFUSION_MODEL, counting)
+    sample(model=model, positive=directed(text), length=105)
+    told, _ = planned_film(text)
+    assert f": {len(made)} in all" in told
+    assert ("for recache" in told) == ("recache" in text)
+
+
+def test_a_prompt_without_shots_changes_nothing_but_how_many_entries_are_counted():
+    asked = SIZE | {"model": tiny.remembering(), "length": 957}
+    plain = tiny.node("RelaxForcingPlan", **asked)[0]
+    assert tiny.node("RelaxForcingPlan", positive=tiny.conditioning(1), **asked)[0] == plain
+    two = tiny.conditioning(1) + tiny.conditioning(2)
+    twice = tiny.node("RelaxForcingPlan", **asked | {"batch_size": 2})[0]
+    assert tiny.node("RelaxForcingPlan", positive=two, **asked)[0] == twice
+
+
+def test_shots_that_do_not_fit_the_video_are_refused():
+    with pytest.raises(ValueError, match="positive, line 2, column .*too short"):
+        planned_film("[0s] a\n[1s] b\n[1.2s] c")
+
+
+def test_seconds_of_shots_count_by_the_fps_of_the_stream():
+    prompt = workflow(("RelaxForcingStream", "1"), fps=32.0)
+    assert planned(prompt).startswith("477 frames, 14.9062 s at 32 fps")

@@ -122,9 +122,16 @@ def make_budget(
     return replace(budget, storage=replace(storage, device="cpu"))
 
 
+def scene_costs(
+    storyboard: Storyboard, shape: ModelShape, storage: Storage, *, rows: int
+) -> list[Costs]:
+    """Those of each scene."""
+    return [costs(plan, shape, storage, rows=rows) for plan in storyboard.plans]
+
+
 def _costs(storyboard: Storyboard, shape: ModelShape, storage: Storage, rows: int) -> Costs:
     """Those of the scene that needs most, as one is remembered at a time, and of all moments."""
-    scenes = [costs(plan, shape, storage, rows=rows) for plan in storyboard.plans]
+    scenes = scene_costs(storyboard, shape, storage, rows=rows)
     moments_bytes = rows * len(storyboard.moments) * shape.frame_bytes
     return Costs(
         bank_bytes=max(scene.bank_bytes for scene in scenes),

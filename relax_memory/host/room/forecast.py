@@ -1,22 +1,27 @@
 """What a video will cost and remember on this machine, without sampling."""
 
 import math
+from dataclasses import replace
 
 import numpy
 from comfy.model_patcher import ModelPatcher
 
+from ...direction.beginnings import beginnings
+from ...grid import WAN
 from ...memory.storage import Storage
 from ...picture.timeline import draw_plan
 from ...picture.words import Passes, TierCost, describe_plan
 from ...policies import RelaxedMemory
-from ...storyboard import Storyboard
-from ..following import AS_MADE, chunk_frames, follow
+from ...scenes import WHOLE
+from ...storyboard import SCENES, Storyboard
+from ..following import AS_MADE, follow
 from ..gates.latent import check_size
 from ..keeping.pace import chunk_seconds
 from ..model.attention import check_supported, with_memory
 from ..model.family import grid_of
 from ..options import Options, options_of
-from .budget import Budget, make_budget
+from ..shots import laid_out
+from .budget import Budget, make_budget, model_shape, scene_costs
 
 
 def forecast(  # noqa: PLR0913  (the inputs of its node)
@@ -30,25 +35,21 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
     steps: int = 0,
     clean_pass: str = AS_MADE,
     cfg: float = 1.0,
+    fps: float = WAN.fps,
+    positive: list | None = None,
 ) -> tuple[str, numpy.ndarray]:
     """The plan of a video of `length` video frames in words, and as a picture uint8 `[H, W, 3]`.
 
-    Counts one conditioning at cfg 1, else two. `frames_per_chunk` and `steps` 0: as the
-    checkpoint was made.
+    Counts the entries of the positive conditioning, one without it, and one more where cfg is not
+    1. `frames_per_chunk` and `steps` 0: as the checkpoint was made. `positive` may carry shots.
 
     Raises:
-        ValueError: a model or sizes that cannot be sampled.
+        ValueError: a model, sizes or shots that cannot be sampled.
     """
     check_supported(model.get_model_object("diffusion_model"))
-    grid = grid_of(model)
+    grid = replace(grid_of(model), fps=fps)
     check_size(width, height, grid)
     remembered = options_of(model) or Options(policy=RelaxedMemory())
-    storyboard = Storyboard(
-        remembered.policy,
-        total_frames=grid.latent_frames(length),
-        chunk_frames=chunk_frames(model, frames_per_chunk),
-        grid=grid,
-    )
     followed, notes = follow(
         model,
         steps=steps,
@@ -57,6 +58,24 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         sigmas_first=None,
         clean_pass=clean_pass,
     )
+    total_frames = grid.latent_frames(length)
+    film, said = laid_out(
+        {SCENES: positive},
+        pieces=WHOLE,
+        total_frames=total_frames,
+        chunk_frames=followed["frames_per_chunk"],
+        prefix_frames=0,
+        fps=fps,
+        clean_pass=followed["clean_pass"],
+    )
+    words = beginnings(film.words)
+    storyboard = Storyboard(
+        remembered.policy,
+        total_frames=total_frames,
+        chunk_frames=followed["frames_per_chunk"],
+        shots=film.shots,
+        grid=grid,
+    )
     first, steps = followed["sigmas_first"], followed["steps"]
     passes = Passes(
         first_steps=steps if first is None else len(first) - 1,
@@ -64,7 +83,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         clean_pass=followed["clean_pass"],
     )
     latent_height, latent_width = grid.latent_size(width, height)
-    rows = batch_size if math.isclose(cfg, 1.0) else 2 * batch_size
+    rows = batch_size * (len(positive or [None]) + (not math.isclose(cfg, 1.0)))
     size = {"rows": rows, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, storyboard, remembered.storage, **size)
     tiers = [
@@ -91,9 +110,19 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
                 "cfg": cfg,
             },
         ),
-        remarks=notes,
+        shots=words,
+        scene_bytes=[
+            held.bank_bytes + held.buffer_bytes
+            for held in scene_costs(
+                storyboard,
+                model_shape(model, latent_height, latent_width),
+                chosen.storage,
+                rows=rows,
+            )
+        ],
+        remarks=[*notes, *said],
     )
-    return text, draw_plan(storyboard)
+    return text, draw_plan(storyboard, fps=fps, words=words)
 
 
 def _tier(budget: Budget, chosen: Budget) -> TierCost:

@@ -147,7 +147,7 @@ class GuidedRollout:
         device = comfy.model_management.intermediate_device()
         self._noisy[pass_.chunk.film_index] = kept = x.to(device, copy=True)
         mixed = len(self._unmixed_options) < len(self._extra_args["model_options"])
-        if not mixed and self._is_read(pass_.chunk):
+        if not mixed and self.storyboard.is_read(pass_.chunk):
             return self._predict(pass_, x, sigma)
         x0 = self._predict(replace(pass_, remembered=False), x, sigma)
         self._remember(pass_, kept)
@@ -179,14 +179,9 @@ class GuidedRollout:
         self._session.begin(pass_)
         self._speak(pass_.chunk, pass_.clean)
 
-    def _is_read(self, chunk: Chunk) -> bool:
-        """Whether a later chunk reads it from the memory that there is now."""
-        moments = self.storyboard.moments.intersection(chunk.film_frames)
-        return bool(moments) or not self.storyboard.is_left_after(chunk)
-
     def _remember(self, pass_: Pass, kept: Tensor) -> None:
         """Remember a chunk by a pass that predicts nothing, if it is read."""
-        if self._is_read(pass_.chunk):
+        if self.storyboard.is_read(pass_.chunk):
             self._remember_whole(pass_, kept)
 
     def _remember_whole(self, pass_: Pass, kept: Tensor) -> None:
