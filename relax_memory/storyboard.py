@@ -210,14 +210,17 @@ class Storyboard:
         return self._recached(self.plans[chunk.scene].chunk(chunk.index + 1))
 
     def _recached(self, chunk: Chunk) -> tuple[str, ...]:
-        """Conditionings whose words change with this chunk, and what is remembered with them."""
+        """Conditionings whose words change with this chunk, not the first of its scene, and with
+        them what is remembered.
+        """
         index = chunk.film_index
+        before = self.plans[chunk.scene].chunk(chunk.index - 1).film_index
         return tuple(
             name
             for name in self.shots
             if (shot := self._shot(name, index)).first_chunk == index
             and shot.transition == "recache"
-            and self._words(name, index) != self._words(name, index - 1)
+            and self._words(name, index) != self._words(name, before)
         )
 
     def _shot(self, name: str, film_index: int) -> Shot:

@@ -111,6 +111,14 @@ def test_each_conditioning_has_its_words():
     assert film.again(film.chunk(1)) == ("negative",)
 
 
+def test_words_that_change_as_a_scene_comes_back_are_those_since_it_was_left():
+    negative = (shot(0), shot(3, 1), shot(5, 0, 0, "recache"), shot(8, 1, 0, "recache"))
+    film = board(*ABA, negative=negative)
+    assert [film.again(chunk) for chunk in film] == [
+        ("negative",) if index == 7 else () for index in range(10)
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "shares"), [(1.0, [0.375, 1]), (2.0, [0.1875, 0.5625, 0.9375, 1]), (0.3, [1])]
 )
