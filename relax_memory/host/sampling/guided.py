@@ -21,6 +21,7 @@ from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ..model.attention import attached, check_attention
 from ..model.suspects import hooks, suspects
+from ..notice import tell
 from ..options import KEY, Options
 from ..room.residence import Residence
 from .blame import blaming
@@ -219,8 +220,9 @@ class GuidedRollout:
         self._recall_moments(chunk)
 
     def _remember_first(self, scene: int, chunks: int) -> None:
-        """Have the first chunks of a scene remembered."""
+        """Have the first chunks of a scene remembered, which may take its time."""
         for index in range(self._remembered.get(scene, 0), chunks):
+            tell(f"Remembering what is there: chunk {index + 1} of {chunks}")
             past = self.storyboard.plans[scene].chunk(index)
             self._recall_moments(past)
             self._remember_whole(self._schedule.remembered(past), self._source.kept(past))
