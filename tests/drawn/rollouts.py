@@ -209,6 +209,7 @@ def _by_the_host(given: dict, way: Callable, video: Tensor) -> Tensor:
     """The first chunk, by the host's guider and nothing of the pack."""
     seed = 0 if way is _own else 1
     latent = given.get("latent") or {"samples": torch.zeros_like(video)}
+    samples = {key: latent[key] for key in ("batch_index",) if key in latent}  # of the noise
     latent = comfy.sample.fix_empty_latent_channels(
         given["model"],
         latent["samples"],
@@ -218,7 +219,8 @@ def _by_the_host(given: dict, way: Callable, video: Tensor) -> Tensor:
     if way is _own:
         noise = torch.stack([_drawn_noise(sample, 0, video) for sample in range(len(video))])
     else:
-        noise = RandomNoise.execute(seed)[0].generate_noise({"samples": latent})[:, :, :FRAMES]
+        noise = RandomNoise.execute(seed)[0].generate_noise({"samples": latent} | samples)
+        noise = noise[:, :, :FRAMES]
     made = given.get("guider") or _guider(given, given.get("negative"), given.get("cfg", 1.0))
 
     def chunk(model, x, sigmas, extra_args=None, callback=None, disable=None):

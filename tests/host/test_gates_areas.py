@@ -50,6 +50,26 @@ def test_an_area_is_the_same_in_pixels_and_shares_and_only_there(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_areas_of_both_kinds_stand_side_by_side(way):
+    sides = [
+        whole() + one(part()) + two(part(), x=x)
+        for one, two, x in ((area, share, 0.5), (share, area, 16))
+    ]
+    first, second = (WAYS[way](positive=prompts) for prompts in sides)
+    assert (first - WAYS[way]()).abs().max() > 0.01
+    assert torch.equal(first, second)
+
+
+def test_areas_of_both_kinds_in_positive_and_negative():
+    """The host looks for each area of one in the other, and compares their numbers."""
+    inputs = {"cfg": 2.0, "positive": whole() + area(part())}
+    negative = tiny.conditioning(2) + share_of_film(tiny.conditioning(3))
+    video = sample(**inputs, negative=negative)
+    assert video.isfinite().all()
+    assert (video - sample(**inputs, negative=tiny.conditioning(2))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_mask_of_one_picture_weighs_a_prompt(way):
     video = WAYS[way](positive=whole() + masked(part(), LEFT))
     assert (video - WAYS[way]()).abs().max() > 0.01
@@ -100,6 +120,10 @@ def test_areas_with_guidance():
 
 
 REFUSED = {
+    "a default for a part": (
+        lambda: whole() + [[text, options | {"default": True}] for text, options in area(part())],
+        "has a default prompt with an area, .*: take the area away, or use Conditioning Combine",
+    ),
     "no part of the film": (
         lambda: whole() + share_of_film(part(), temporal=0.5, z=1.0),
         r"holds for no part of the film \(temporal 0.5 from z 1\): set temporal above 0",

@@ -21,6 +21,10 @@ REFUSED = {
         lambda: {"samples": torch.cat([latent()["samples"], empty()["samples"]], 2)},
         "prefix is empty .all zeros. from latent frame 2 of sample 0, .* grey: connect the latents",
     ),
+    "frames that were cut away": (
+        lambda: latent(frames=0),
+        r"prefix is of shape \[1, 16, 0, 4, 4\], so it holds no frames: look at the node before",
+    ),
     "a noise mask": (
         lambda: latent(noise_mask=torch.zeros(1, 1, 2, 4, 4)),
         "prefix has a noise mask, .*: use latents without a mask",

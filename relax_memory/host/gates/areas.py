@@ -16,6 +16,7 @@ from torch import Tensor
 from ...passes import Chunk
 
 PERCENTAGE = "percentage"
+ALL_FRAMES = 2**31  # as the host has it
 FRAMES = "relax_forcing_frames"  # first and end, of an entry for a part of the time
 
 
@@ -38,6 +39,11 @@ def check_area(name: str, options: Mapping[str, Any], size: tuple[int, int]) -> 
         raise ValueError(
             f"{name} conditioning holds for no part of the film (temporal {area.size[0]:g} from z "
             f"{area.place[0]:g}): set temporal above 0 and z below 1."
+        )
+    if area is not None and options.get("default"):
+        raise ValueError(
+            f"{name} conditioning has a default prompt with an area, but a default holds wherever "
+            "no other prompt does: take the area away, or use Conditioning Combine."
         )
     if area is not None:
         _check_inside(name, area, size)
@@ -115,9 +121,12 @@ def _box(area: Area, size: tuple[int, int]) -> tuple[int, ...]:
 def in_videos(options: dict, frames: int) -> dict:
     """Options whose area the host can apply to the chunks of a video of so many latent frames.
 
-    Fractions of a picture hold at all times, and a part of the time is kept as `FRAMES`.
+    Fractions of a picture hold at all times, and a part of the time is kept as `FRAMES`. Areas in
+    pixels get a time too, as all have in videos: the host cannot compare the two kinds.
     """
     area = _area(options)
+    if area is not None and not area.fractions and len(area.size) == 2:
+        return options | {"area": (ALL_FRAMES, *area.size, 0, *area.place)}
     if area is None or not area.fractions or _is_never(area):
         return options
     height, width = area.size[-2:]

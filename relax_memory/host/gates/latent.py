@@ -29,6 +29,11 @@ def prefix_of(latent: Mapping[str, Any]) -> tuple[Tensor, list[str]]:
             f"prefix holds {what}, but the latents of one video are needed: encode a picture or "
             "video with the Wan 2.1 VAE."
         )
+    if samples.ndim == 5 and not samples.numel():
+        raise ValueError(
+            f"prefix is of shape {list(samples.shape)}, so it holds no frames: look at the node "
+            "before it, which has cut all of them away."
+        )
     mask = latent.get("noise_mask")
     if mask is not None and not (mask == 1).all():
         raise ValueError(
