@@ -80,7 +80,7 @@ class RelaxForcingStream(io.ComfyNode):
         metadata = workflow_metadata(cls.hidden)
         name = fill_in(filename_prefix, cls.hidden)
 
-        pieces = storyboard_of(request).pieces
+        pieces, chapters = storyboard_of(request).pieces, chapters_of(request)
 
         def open_writer(width, height):
             return open_video(
@@ -89,7 +89,7 @@ class RelaxForcingStream(io.ComfyNode):
                 width=width,
                 height=height,
                 metadata=metadata,
-                chapters=chapters_of(request),
+                chapters=chapters,
             )
 
         with live_video(vae, request, open_writer, pieces) as live:

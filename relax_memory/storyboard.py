@@ -123,7 +123,6 @@ class Storyboard:
                     scene=scene,
                     first_chunk=first,
                     first_frame=first_frame,
-                    chunks=end - first,
                     frames=end_frame - first_frame,
                     given_frames=max(0, min(end_frame, self.prefix_frames) - first_frame),
                     scene_chunk=chunks,
@@ -283,7 +282,6 @@ class _Part:
     scene: int
     first_chunk: int
     first_frame: int
-    chunks: int
     frames: int
     given_frames: int
     scene_chunk: int

@@ -152,6 +152,11 @@ def with_direction(directed: Directed) -> list:
     return copies
 
 
+def without_direction(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an entry, less its script."""
+    return {key: value for key, value in options.items() if key != KEY}
+
+
 def direction_of(name: str, conditioning: list) -> Directed | None:
     """What a conditioning carries, as it came into the sampling node; None for a plain one.
 

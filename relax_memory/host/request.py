@@ -13,7 +13,7 @@ from ..direction.shots import Shot
 from ..grid import WAN, Grid
 from ..scenes import WHOLE
 from ..schedule import Schedule
-from .directed import KEY
+from .directed import without_direction
 from .film.cuts import pieces_of
 from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
@@ -231,7 +231,7 @@ def make_request(
 def _for_videos(entries: list, frames: int) -> list:
     """A conditioning without its start image and its shots, with areas as videos have them."""
     return [
-        [embedding, {key: value for key, value in options.items() if key != KEY}, *rest]
+        [embedding, without_direction(options), *rest]
         for embedding, options, *rest in _areas_for_videos(without_start_image(entries), frames)
     ]
 

@@ -10,11 +10,10 @@ from ..direction.script import ScriptError
 from ..direction.shots import Shot
 from ..grid import WAN
 from ..scenes import WHOLE, Film
-from .directed import KEY, Directed, differences, direction_of
+from ..storyboard import SCENES
+from .directed import Directed, differences, direction_of, without_direction
 from .following import STEPS, follow
 from .gates.areas import in_videos
-
-SCENES = "positive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +62,13 @@ def directed(
                 "time: use Relax Forcing Sampler."
             )
         shots.prompts[name] = tuple(
-            [[text, in_videos(_plain(options), frames), *rest] for text, options, *rest in prompt]
+            [
+                [text, in_videos(without_direction(options), frames), *rest]
+                for text, options, *rest in prompt
+            ]
             for prompt in prompts
         )
     return shots, notes
-
-
-def _plain(options: dict) -> dict:
-    return {key: value for key, value in options.items() if key != KEY}
 
 
 def laid_out(

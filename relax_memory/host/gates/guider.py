@@ -3,7 +3,7 @@
 import comfy.samplers
 from torch import Tensor
 
-from ..directed import KEY as DIRECTION
+from ..directed import without_direction
 from ..model.attention import check_attention, check_supported
 from ..model.family import grid_of, network_of
 from .conditioning import check_conditioning
@@ -39,10 +39,7 @@ def check_run(
         )
     samples, *_, height, width = noise.shape
     for name, conds in guider.original_conds.items():
-        entries = [
-            (cond.get("cross_attn"), {k: v for k, v in cond.items() if k != DIRECTION})
-            for cond in conds
-        ]
+        entries = [(cond.get("cross_attn"), without_direction(cond)) for cond in conds]
         notes += check_conditioning(
             name,
             entries,

@@ -112,8 +112,9 @@ class Session:
 
     def moments(self, stream: Stream) -> Moments:
         """Moments of the film as a stream remembers them; empty ones are yet to come."""
-        wanted = self.storyboard.moments
-        return self._moments.setdefault(stream, {frame: {} for frame in wanted})
+        if stream not in self._moments:  # asked in every layer of every pass
+            self._moments[stream] = {frame: {} for frame in self.storyboard.moments}
+        return self._moments[stream]
 
     def forget(self, scene: int) -> None:
         """Let go of what a scene remembers."""
