@@ -1,4 +1,7 @@
-"""One rollout through a guider of the host: every pass is a call of the guider."""
+"""One rollout through a guider of the host: every prediction is a call of the guider.
+
+What is remembered of it, and when, is `Remembering`'s.
+"""
 
 import math
 import time
@@ -14,23 +17,19 @@ import torch
 from torch import Tensor
 
 from ...keepers import Finished
-from ...memory.transfer import upload
 from ...passes import Chunk, Pass
 from ...rollout import OnStep, rollout
 from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ..model.attention import attached, check_attention
 from ..model.suspects import hooks, suspects
-from ..notice import tell
 from ..options import KEY, Options
 from ..room.residence import Residence
 from .blame import blaming
-from .entries import Entries
 from .latents import HostSource
-from .ledger import Ledger, Stream
+from .ledger import Ledger
+from .remembering import Remembering
 from .session import NoMemoryYet, Session
-
-MIXERS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
 
 class GuidedRollout:
@@ -38,18 +37,21 @@ class GuidedRollout:
 
     Args:
         options: the film, and how the model remembers.
+        source: keeps the latents of finished chunks.
         has_node: whether a memory node has put our attention into the model.
         finished_frames: how much of the video is there already.
         noisy: by chunk, what the last steps of those frames were given where these are remembered.
             Those of other chunks are put there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all of one run)
         self,
         guider: comfy.samplers.CFGGuider,
         extra_args: dict,
         options: Options,
         *,
+        schedule: Schedule,
+        source: HostSource,
         has_node: bool,
         finished_frames: int = 0,
         noisy: dict[int, Tensor] | None = None,
@@ -57,8 +59,9 @@ class GuidedRollout:
         self._guider = guider
         self._extra_args = extra_args
         assert options.film is not None, "what reserves room knows the film"
-        self.storyboard, prompts = options.film
+        self.storyboard, self._prompts = options.film
         self._options = options
+        self._schedule, self._source = schedule, source
         self._has_node = has_node
         self._finished_frames = finished_frames
         self._noisy = {} if noisy is None else noisy
@@ -69,35 +72,36 @@ class GuidedRollout:
         self._session = Session(
             self.storyboard, options.storage, guider.model_patcher.load_device, self._ledger
         )
-        self._entries = Entries(guider, self._session)
+        self._past = Remembering(
+            guider,
+            extra_args,
+            self._session,
+            speak=self._prompts.speaker(guider),
+            schedule=schedule,
+            source=source,
+            noisy=self._noisy,
+        )
         self._residence = Residence(guider.model_patcher)
-        self._prompts = prompts
-        self._speak = prompts.speaker(guider)
-        self._remembered: dict[int, int] = {}  # chunks of each scene
-        # What mixes predictions may evaluate the model once more; where nothing is predicted it has
-        # nothing to mix.
-        self._unmixed_options = {k: v for k, v in model_options.items() if k not in MIXERS}
 
-    def chunks(self, schedule: Schedule, source: HostSource, on_step: OnStep) -> Iterator[Finished]:
-        """Finished chunks in order, with the latents that `source` keeps.
+    def chunks(self, on_step: OnStep) -> Iterator[Finished]:
+        """Finished chunks in order, with the latents that are kept.
 
         Raises:
             RuntimeError: the model's answer is not finite, or something answered for the model.
         """
-        self._schedule, self._source = schedule, source
         chunks = rollout(
             self._to_make(),
-            schedule=schedule,
-            source=source,
+            schedule=self._schedule,
+            source=self._source,
             denoise=self._denoise,
-            remember=self._remember,
+            remember=self._past.remember,
             on_step=on_step,
         )
         transformer_options = self._extra_args["model_options"]["transformer_options"]
         ours = nullcontext() if self._has_node else attached(self._guider.model_patcher)
         model = self._guider.model_patcher.model
         theirs = partial(hooks, self._extra_args["model_options"], self._network)
-        watching = self._entries.watching(transformer_options, self._catch_up_within)
+        watching = self._past.watching(transformer_options)
         with ours, blaming(theirs), watching, self._running(transformer_options):
             try:
                 check_attention(self._network, partial(comfy.utils.get_attr, model))
@@ -135,9 +139,9 @@ class GuidedRollout:
         for chunk in self.storyboard:
             if chunk.film_frame >= self._finished_frames:
                 if scene not in (None, chunk.scene):
-                    self._leave(scene)
+                    self._past.leave(scene)
                 scene = chunk.scene
-                self._recall(chunk)
+                self._past.recall(chunk)
                 self._start = time.perf_counter()
                 yield chunk
 
@@ -147,18 +151,17 @@ class GuidedRollout:
             return self._predict(pass_, x, sigma)
         device = comfy.model_management.intermediate_device()
         self._noisy[pass_.chunk.film_index] = kept = x.to(device, copy=True)
-        mixed = len(self._unmixed_options) < len(self._extra_args["model_options"])
-        if not mixed and self.storyboard.is_read(pass_.chunk):
+        if not self._past.mixes and self.storyboard.is_read(pass_.chunk):
             return self._predict(pass_, x, sigma)
         x0 = self._predict(replace(pass_, remembered=False), x, sigma)
-        self._remember(pass_, kept)
+        self._past.remember(pass_, kept)
         return x0
 
     def _predict(self, pass_: Pass, x: Tensor, sigma: Tensor) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
         sigma = sigma * x.new_ones(len(x))
         while True:
-            self._begin(pass_)
+            self._past.begin(pass_)
             try:
                 x0 = self._guider(x, sigma, **self._extra_args)
             except NoMemoryYet as missing:
@@ -168,143 +171,13 @@ class GuidedRollout:
                         f"last step of chunk {pass_.chunk.film_index + 1}, which is remembered: "
                         "set clean_pass to always, or let it take part in an earlier step."
                     ) from missing
-                self._catch_up(missing, pass_.chunk)
+                self._past.catch_up(missing, pass_.chunk)
             else:
                 if pass_.remembered:
-                    self._complete(x, sigma)
+                    self._past.complete(x, sigma)
                 else:
                     self._ledger.close()
                 return x0
-
-    def _begin(self, pass_: Pass) -> None:
-        self._session.begin(pass_)
-        self._speak(pass_.chunk, pass_.clean)
-
-    def _remember(self, pass_: Pass, kept: Tensor) -> None:
-        """Remember a chunk by a pass that predicts nothing, if it is read."""
-        if self.storyboard.is_read(pass_.chunk):
-            self._remember_whole(pass_, kept)
-
-    def _remember_whole(self, pass_: Pass, kept: Tensor) -> None:
-        """A pass of what the guider evaluates, and of all else that has a memory.
-
-        Before it that of the chunk before once more, where words change with the next chunk.
-        """
-        self._remember_again(pass_.chunk, self._session.known_in(pass_.chunk.scene))
-        x, sigma = self._input(pass_, kept)
-        self._begin(pass_)
-        self._guider(x, sigma, **self._extra_args | {"model_options": self._unmixed_options})
-        self._complete(x, sigma)
-
-    def _complete(self, x: Tensor, sigma: Tensor) -> None:
-        """End a pass that is remembered, when all else that has a memory has taken part."""
-        known = self._session.known
-        self._entries.evaluate(known - self._ledger.present, x, sigma, self._unmixed_options)
-        self._ledger.close(known)
-        chunk = self._session.pass_.chunk
-        self._remembered[chunk.scene] = chunk.index + 1
-
-    def _input(self, pass_: Pass, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents and levels of the pass by which a chunk is remembered."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if pass_.clean:
-            x = self._source.restore(kept)
-        else:
-            noisy = self._noisy[pass_.chunk.film_index]
-            x = upload(noisy, self._guider.model_patcher.load_device)
-        return x, x.new_full((len(x),), pass_.sigma)
-
-    def _recall(self, chunk: Chunk) -> None:
-        """Have all remembered that came before a chunk in its scene, and the moment it reads."""
-        self._remember_first(chunk.scene, chunk.index)
-        self._recall_moments(chunk)
-
-    def _remember_first(self, scene: int, chunks: int) -> None:
-        """Have the first chunks of a scene remembered, which may take its time."""
-        for index in range(self._remembered.get(scene, 0), chunks):
-            tell(f"Remembering what is there: chunk {index + 1} of {chunks}")
-            past = self.storyboard.plans[scene].chunk(index)
-            self._recall_moments(past)
-            self._remember_whole(self._schedule.remembered(past), self._source.kept(past))
-
-    def _recall_moments(self, chunk: Chunk) -> None:
-        """Have what a chunk reads of other scenes remembered, by passes as it was at first.
-
-        What takes part later than others remembers it alone.
-        """
-        for frame in chunk.roles.pinned:
-            if not any(self._session.moments(stream)[frame] for stream in self._session.met):
-                own = self.storyboard.chunk(self.storyboard.chunk_of(frame))
-                remembered = self._remembered
-                self._remembered = remembered | {own.scene: 0}
-                with self._session.aside(own.scene):
-                    self._remember_first(own.scene, own.index + 1)
-                self._remembered = remembered
-            for stream in self._session.met:
-                self._find(stream, frame)
-
-    def _leave(self, scene: int) -> None:
-        """Let go of what a scene remembers."""
-        self._session.forget(scene)
-        self._remembered.pop(scene, None)
-
-    def _remember_again(self, chunk: Chunk, streams: set[Stream]) -> None:
-        """Let streams whose words change with the next chunk remember the one before this anew."""
-        names = self.storyboard.again(chunk)
-        streams = {stream for stream in streams if stream.conditioning in names}
-        if streams:
-            plan = self.storyboard.plans[chunk.scene]
-            before, following = plan.chunk(chunk.index - 1), plan.chunk(chunk.index + 1)
-            for stream in streams:
-                self._session.memories[stream, chunk.scene].rewind(before)
-            self._remember_by(streams, before, said=following)
-
-    def _remember_by(self, streams: set[Stream], chunk: Chunk, said: Chunk | None = None) -> None:
-        """A pass of these streams alone; under the words of the chunk `said`, if one is given."""
-        pass_ = self._schedule.remembered(chunk)
-        inputs = self._input(pass_, self._source.kept(chunk))
-        self._begin(pass_)
-        if said is not None:
-            self._speak(said, False)
-        self._entries.evaluate(streams, *inputs, self._unmixed_options)
-        self._ledger.close(streams)
-
-    def _catch_up_within(self, stream: Stream) -> None:
-        """Catch up in the middle of a pass, which goes on afterwards."""
-        pass_ = self._session.pass_
-        with self._ledger.aside():
-            for frame in pass_.chunk.roles.pinned:
-                self._find(stream, frame)
-            if pass_.chunk.index and stream not in self._session.known:
-                self._remember_alone(stream, pass_.chunk.scene, pass_.chunk.index)
-        self._session.pass_ = pass_
-        self._speak(pass_.chunk, pass_.clean)
-
-    def _catch_up(self, missing: NoMemoryYet, chunk: Chunk) -> None:
-        """Let a stream that takes part for the first time remember what came before this chunk."""
-        if missing.moment is not None:
-            self._find(missing.stream, missing.moment)
-        else:
-            self._remember_alone(missing.stream, chunk.scene, chunk.index)
-
-    def _find(self, stream: Stream, frame: int) -> None:
-        """Let a stream remember a moment of the film.
-
-        Its scene is remembered once more from its beginning, apart from what is remembered of it.
-        """
-        if not self._session.moments(stream)[frame]:
-            own = self.storyboard.chunk(self.storyboard.chunk_of(frame))
-            with self._session.aside(own.scene):
-                self._remember_alone(stream, own.scene, own.index + 1)
-
-    def _remember_alone(self, stream: Stream, scene: int, chunks: int) -> None:
-        """The first chunks of a scene, by one stream."""
-        for index in range(chunks):
-            chunk = self.storyboard.plans[scene].chunk(index)
-            for frame in chunk.roles.pinned:
-                self._find(stream, frame)
-            self._remember_again(chunk, {stream})
-            self._remember_by({stream}, chunk)
 
     def load_model(self, like: Tensor) -> bool:
         """Bring the model back as far as it fits if it had to go when another one was loaded.

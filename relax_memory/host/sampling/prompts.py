@@ -17,6 +17,7 @@ from ...passes import Chunk
 from ...storyboard import SCENES, Storyboard, Words
 
 Conditioning = list[list]
+Speak = Callable[[Chunk, bool], None]  # the words of a chunk, or those by which it is remembered
 
 
 class Prompts:
@@ -48,10 +49,8 @@ class Prompts:
         """The first words of the shot of a chunk; none where nobody knows them."""
         return self._told[self._storyboard.words(chunk)[SCENES].prompt] if self._told else ""
 
-    def speaker(self, guider: comfy.samplers.CFGGuider) -> Callable[[Chunk, bool], None]:
-        """What makes a guider that has been prepared say the words of a chunk, or those by which
-        it is remembered.
-        """
+    def speaker(self, guider: comfy.samplers.CFGGuider) -> Speak:
+        """What makes a guider that has been prepared say them."""
         prepared = guider.conds
         usual = {name: conds for name, conds in prepared.items() if name not in self.entries}
 

@@ -127,12 +127,15 @@ class MemorySampler(ChunkedSampler):
         else:
             options = in_run(extra_args)
         video = torch.zeros_like(x)
-        run = GuidedRollout(model_wrap, extra_args, options, has_node=given is not None)
-        storyboard = run.storyboard
-        source = HostNoise(x, extra_args.get("seed") or 0, video)
-        for finished in run.chunks(
-            schedule, source, _report(callback, video, storyboard, schedule)
-        ):
+        run = GuidedRollout(
+            model_wrap,
+            extra_args,
+            options,
+            schedule=schedule,
+            source=HostNoise(x, extra_args.get("seed") or 0, video),
+            has_node=given is not None,
+        )
+        for finished in run.chunks(_report(callback, video, run.storyboard, schedule)):
             frames_of(video, finished.chunk).copy_(finished.latents)
         return video
 
@@ -210,12 +213,13 @@ class RolloutSampler(MemorySampler):
             model_wrap,
             extra_args,
             in_run(extra_args),
+            schedule=schedule,
+            source=source,
             has_node=True,
             finished_frames=self._finished_frames,
             noisy=self._noisy,
         )
-        on_step = self._previews(callback, source, noise, schedule)
-        for finished in run.chunks(schedule, source, on_step):
+        for finished in run.chunks(self._previews(callback, source, noise, schedule)):
             keep_all(self._keepers, finished)
             self._finished_frames += finished.chunk.length_frames
             self._between(finished, run)
