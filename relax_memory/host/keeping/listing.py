@@ -2,10 +2,8 @@
 
 import asyncio
 
-from aiohttp import web
-from server import PromptServer
-
 from ...saved.archive import saved_rollouts
+from ..web.gate import serve_get
 from .autosave import archive_folder
 
 ROUTE = "/relax_forcing/rollouts"
@@ -18,11 +16,9 @@ def saved_labels() -> list[str]:
 
 
 def serve_labels() -> None:
-    """Let the browser ask for them, where there is a server that does not answer this yet."""
-    server = getattr(PromptServer, "instance", None)
-    if server is None or any(getattr(route, "path", None) == ROUTE for route in server.routes):
-        return
+    """Let the browser ask for them."""
 
-    @server.routes.get(ROUTE)
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(await asyncio.to_thread(saved_labels))
+    async def answer() -> list[str]:
+        return await asyncio.to_thread(saved_labels)
+
+    serve_get(ROUTE, answer)

@@ -1,0 +1,1 @@
+"""Our routes of the host's server."""
