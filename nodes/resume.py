@@ -2,7 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..relax_memory.host.film.cuts import latent_of
+from ..relax_memory.grid import WAN
+from ..relax_memory.host.film.cuts import TAKE, Take, latent_of
+from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.keeping.autosave import archive_folder, close_left_behind
 from ..relax_memory.host.keeping.listing import ROUTE, saved_labels
 from ..relax_memory.host.notice import speaking, tell
@@ -36,11 +38,31 @@ class RelaxForcingResume(io.ComfyNode):
                     tooltip="The saved video, newest first: when it was begun, how many seconds "
                     "of it are there, how its prompt begins, its size and its chunks. Refresh "
                     "chooses the newest.",
-                )
+                ),
+                io.Float.Input(
+                    "until_seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=1e6,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Take the video up to here only, to go on from there with other words, "
+                    "another seed or other settings. Goes to the nearest end of a chunk at 16 "
+                    "frames a second, and the node says where that is. 0: all that is there.",
+                ),
+                io.Int.Input(
+                    "sample",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    tooltip="Which video of a batch goes on alone, counted from 1. With the same "
+                    "seed it goes on as it would have in the batch. 0: all of them.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
-                    tooltip="All finished chunks. Connect them to prefix of Relax Forcing Sampler "
+                    tooltip="Finished chunks. Connect them to prefix of Relax Forcing Sampler "
                     "to go on from there, or to a decoder to see them."
                 )
             ],
@@ -56,13 +78,39 @@ class RelaxForcingResume(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def fingerprint_inputs(cls, rollout) -> list[str]:
+    def fingerprint_inputs(cls, rollout, until_seconds=0.0, sample=0) -> list[str]:
         return [path.name for path in find_rollout(archive_folder(), rollout).files]
 
     @classmethod
     @speaking
-    def execute(cls, rollout) -> io.NodeOutput:
+    def execute(cls, rollout, until_seconds=0.0, sample=0) -> io.NodeOutput:
         saved = find_rollout(archive_folder(), rollout)
         close_left_behind(saved)
-        tell(saved.label)
-        return io.NodeOutput(latent_of(*saved.film()))
+        latents, pieces = saved.film()
+        said = [saved.label]
+        if until_seconds:
+            latents, pieces = saved.film(until_frame=_frame(until_seconds, latents.shape[2]))
+            said.append(f"until {video_seconds(latents.shape[2], WAN.fps):.2f} s")
+        if sample:
+            samples = latents.shape[0]
+            if sample > samples:
+                raise ValueError(
+                    f'sample is {sample}, but "{saved.name}" has {samples}: use 1 to {samples}, '
+                    "or 0 for all."
+                )
+            latents = latents[sample - 1 : sample]
+            said.append(f"sample {sample} of {samples}")
+        tell("  ".join(said))
+        take = Take(saved.name, saved.first_sample + max(sample - 1, 0))
+        return io.NodeOutput(latent_of(latents, pieces) | {TAKE: take})
+
+
+def _frame(until_seconds: float, frames: int) -> int:
+    """The latent frames of so many seconds, of a video of `frames`."""
+    seconds = video_seconds(frames, WAN.fps)
+    if until_seconds > seconds + 0.05:  # the list tells tenths
+        raise ValueError(
+            f"until_seconds is {until_seconds:g}, but {seconds:.2f} s of this video are saved: use "
+            "less, or 0 for all of it."
+        )
+    return WAN.latent_frames(max(round(until_seconds * WAN.fps), 1))

@@ -10,17 +10,27 @@ from torch import Tensor
 
 
 def chunk_noise(
-    seed: int, *, samples: int, first_frame: int, draw: int, shape: tuple[int, int, int, int]
+    seed: int,
+    *,
+    samples: int,
+    first_sample: int = 0,
+    first_frame: int,
+    draw: int,
+    shape: tuple[int, int, int, int],
 ) -> Tensor:
     """Standard normal noise `[samples, C, frames, H, W]`, float32 on the CPU.
 
     Args:
+        first_sample: number of the first one in the batch that it was begun in.
         first_frame: the chunk's first latent frame in the whole video.
         draw: 0 for the initial noise, `i` for the re-noising after step `i` (from 1).
         shape: `[C, frames, H, W]` of one sample.
     """
     return torch.stack(
-        [_sample_noise((seed, sample, first_frame, draw), shape) for sample in range(samples)]
+        [
+            _sample_noise((seed, sample, first_frame, draw), shape)
+            for sample in range(first_sample, first_sample + samples)
+        ]
     )
 
 

@@ -14,7 +14,7 @@ from ..grid import WAN, Grid
 from ..scenes import WHOLE
 from ..schedule import Schedule
 from .directed import without_direction
-from .film.cuts import pieces_of
+from .film.cuts import pieces_of, take_of
 from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
@@ -32,11 +32,13 @@ from .shots import laid_out
 class Request:
     """What the sampler nodes ask for, in the host's terms. `length` counts video frames.
 
-    `words` are the first of the prompt, for lists. `prefix` are clean latents
-    `[B, 16, P, H/8, W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made
-    from `steps`, and `sigmas_first` that of a chunk with nothing before it. Without a `clean_pass`
-    the last step of a chunk is remembered. `shots` lay the `prompts` of a conditioning over the
-    film; `positive` and `negative` are the first of them, and `said` are the words of the positive.
+    `words` are the first of the prompt, for lists. `prefix` are clean latents `[B, 16, P, H/8,
+    W/8]` as the host's LATENT holds them; `sigmas` replaces the schedule made from `steps`, and
+    `sigmas_first` that of a chunk with nothing before it. Without a `clean_pass` the last step of a
+    chunk is remembered. `first_sample` is the number that the first sample has in the batch in
+    which its prefix was begun, and `taken_from` the saved rollout of that. `shots` lay the
+    `prompts` of a conditioning over the film; `positive` and `negative` are the first of them, and
+    `said` are the words of the positive.
 
     Raises:
         ValueError: an input that cannot be sampled, by name, with its value and what is needed.
@@ -63,6 +65,8 @@ class Request:
     shots: dict[str, tuple[Shot, ...]] = field(default_factory=dict)
     prompts: dict[str, tuple[list, ...]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    first_sample: int = 0
+    taken_from: str = ""
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height, self.grid)
@@ -170,6 +174,7 @@ def make_request(
         ValueError: as `Request`; a start image and a prefix, or a start image that cannot be one.
     """
     samples, notes = (None, []) if prefix is None else prefix_of(prefix)
+    take = take_of(prefix or {})
     asked = {name: settings.pop(name, None) for name in ("sigmas", "sigmas_first")}
     asked |= {
         name: settings.pop(name)
@@ -223,6 +228,8 @@ def make_request(
             for name, (first, *later) in shots.prompts.items()
         },
         said=shots.words,
+        first_sample=take.sample,
+        taken_from=take.rollout,
         **followed,
         **settings,
     )

@@ -30,6 +30,8 @@ LOCK = "lock"
 LABEL_GAP = "  "
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what a disk answers that has none
 FIRST_WORDS = "first words"  # of the prompt: a setting that decides nothing
+FIRST_SAMPLE = "first sample"  # its number in the batch that it was begun in
+TAKEN_FROM = "taken from"  # name of the rollout that its beginning is of; decides nothing
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +139,18 @@ class SavedRollout:
         """The latents of `film`."""
         return self.film()[0]
 
-    def film(self) -> tuple[Tensor, Film]:
+    @property
+    def first_sample(self) -> int:
+        """Number of its first sample in the batch that it was begun in."""
+        told = self.description
+        number = told.settings.get(FIRST_SAMPLE, 0) if told else 0
+        return number if isinstance(number, int) else 0
+
+    def film(self, until_frame: int | None = None) -> tuple[Tensor, Film]:
         """All chunks that can be used as one video `[B, C, T, H, W]`, and its pieces.
+
+        Args:
+            until_frame: only chunks up to the end of a chunk that is nearest to this frame.
 
         Raises:
             ValueError: not even the first can be used.
@@ -151,6 +163,10 @@ class SavedRollout:
             if not found:
                 raise
             logger.warning("The video ends after %d chunks: %s", len(found), error)
+        if until_frame is not None:
+            ends = [chunk.trace.frames[0] + len(chunk.trace.frames) for chunk in found]
+            nearest = min(range(len(ends)), key=lambda index: abs(ends[index] - until_frame))
+            found = found[: nearest + 1]
         pieces = film_of((chunk.trace.frames[0], chunk.trace.scene) for chunk in found)
         return torch.cat([chunk.latents for chunk in found], dim=2), pieces
 

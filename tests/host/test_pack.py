@@ -73,7 +73,10 @@ CONTRACT = {
         ["VIDEO", "LATENT", "RELAX_TRACE"],
     ),
     "RelaxForcingDecode": ({"samples": None, "vae": None} | VIDEO, ["VIDEO"]),
-    "RelaxForcingResume": ({"rollout": CHOICE}, ["LATENT"]),
+    "RelaxForcingResume": (
+        {"rollout": CHOICE, "until_seconds?": 0.0, "sample?": 0},
+        ["LATENT"],
+    ),
     "RelaxForcingPromptSchedule": (
         {"clip": None, "text": "", "transition": "keep", "blend_seconds": 1.0},
         ["CONDITIONING"],

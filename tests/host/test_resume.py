@@ -544,7 +544,7 @@ def test_resume_gives_a_film_with_its_cuts(output):
     film, plain = (tiny.node("RelaxForcingResume", rollout=label)[0] for label in options())
     assert torch.equal(film["samples"], plain["samples"])
     assert film["relax_forcing_pieces"] == ((0, 3), (1, 6), (0, 3))
-    assert plain.keys() == {"samples"}
+    assert plain.keys() == {"samples", "relax_forcing_take"}
 
 
 def test_resume_lists_what_is_saved_and_gives_it_as_a_prefix(output):

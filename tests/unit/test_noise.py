@@ -71,3 +71,9 @@ def test_noise_is_standard_normal():
     noise = chunk_noise(3, samples=4, first_frame=0, draw=0, shape=(16, 3, 32, 32))
     assert noise.mean().abs() < 0.01
     assert (noise.std() - 1).abs() < 0.01
+
+
+def test_a_sample_has_the_same_noise_without_those_before_it():
+    settings = {"first_frame": 3, "draw": 1, "shape": SHAPE}
+    batch = chunk_noise(7, samples=4, **settings)
+    assert torch.equal(chunk_noise(7, samples=2, first_sample=1, **settings), batch[1:3])

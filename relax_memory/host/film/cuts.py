@@ -1,4 +1,5 @@
-"""How a LATENT carries the pieces of its film: one small key, which other nodes copy and ignore.
+"""How a LATENT carries the pieces of its film, and what it is taken from: small keys, which other
+nodes copy and ignore.
 
 Pieces are kept by their lengths, so that latents which another node has shortened or joined are
 known by their number of frames.
@@ -6,13 +7,27 @@ known by their number of frames.
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ...scenes import WHOLE, Film, ends, film_of
 
 KEY = "relax_forcing_pieces"
+TAKE = "relax_forcing_take"
+
+
+class Take(NamedTuple):
+    """The saved rollout that latents are of, and the number that their first sample has in the
+    batch in which they were begun, by which its noise goes on."""
+
+    rollout: str = ""
+    sample: int = 0
+
+
+def take_of(latent: Mapping[str, Any]) -> Take:
+    """What a LATENT is taken from; of one that does not say, nothing."""
+    return Take(*latent.get(TAKE, ()))
 
 
 def latent_of(latents: Tensor, pieces: Film) -> dict[str, Any]:

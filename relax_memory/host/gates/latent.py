@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...grid import Grid
 from ..film.cuts import KEY as PIECES
+from ..film.cuts import TAKE
 from .words import listed
 
 HARMLESS = {
@@ -40,7 +41,7 @@ def prefix_of(latent: Mapping[str, Any]) -> tuple[Tensor, list[str]]:
             "prefix has a noise mask, but a video continues from all of its prefix: use latents "
             "without a mask, cut to the frames to keep."
         )
-    unknown = latent.keys() - HARMLESS - {"noise_mask", "type", PIECES}
+    unknown = latent.keys() - HARMLESS - {"noise_mask", "type", PIECES, TAKE}
     if unknown:
         return samples, [f"prefix carries {listed(unknown)}, which takes no part."]
     return samples, []

@@ -20,7 +20,13 @@ from ...keepers import Finished
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk
 from ...saved.inputs import write_inputs
-from ...saved.rollout import FIRST_WORDS, Description, SavedRollout
+from ...saved.rollout import (
+    FIRST_SAMPLE,
+    FIRST_WORDS,
+    TAKEN_FROM,
+    Description,
+    SavedRollout,
+)
 from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ..film.output import name_in_output, path_in_output
@@ -199,6 +205,8 @@ def _describe(
         settings={name: getattr(request, name) for name in settings}
         | {"memory": str(remembered(model).policy)}
         | ({FIRST_WORDS: words} if words else {})
+        | ({FIRST_SAMPLE: request.first_sample} if request.first_sample else {})
+        | ({TAKEN_FROM: request.taken_from} if request.taken_from else {})
         | ({VIDEOS: videos} if videos else {}),
         made_from=made,
         versions={

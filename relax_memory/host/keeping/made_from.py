@@ -36,6 +36,8 @@ def made_from(request: Request, model: ModelPatcher, schedule: Schedule) -> dict
         "steps, shift or sigmas": levels,
         "precision of latents": comfy.model_management.intermediate_dtype(),
     }
+    if request.first_sample:
+        values["sample"] = request.first_sample
     if not schedule.clean_pass:
         values["clean_pass"] = False
     made = model_fingerprints(model) | {"ComfyUI's attention and precision": host_fingerprint()}

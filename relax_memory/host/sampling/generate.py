@@ -188,6 +188,7 @@ def _sample(
         sigmas_first=schedule.first,
         clean_pass=schedule.clean_pass,
         noisy=video.noisy,
+        first_sample=request.first_sample,
     )
     samples, channels, _, *size = request.latent_shape
     empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)

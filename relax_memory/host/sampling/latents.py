@@ -68,22 +68,32 @@ class FrameNoise:
         video: kept latents `[B, C, T, H, W]` as far as they are finished, or None where no chunk is
             asked for again.
         shape: `[B, C, n, H, W]` of a chunk.
+        first_sample: number of the first one in the batch that it was begun in.
     """
 
     def __init__(
-        self, model: BaseModel, *, seed: int, sigma: Tensor, video: Tensor | None, shape: tuple
+        self,
+        model: BaseModel,
+        *,
+        seed: int,
+        sigma: Tensor,
+        video: Tensor | None,
+        shape: tuple,
+        first_sample: int = 0,
     ) -> None:
         self._model = model
         self._seed = seed
         self._sigma = sigma
         self._video = video
         self._shape = shape
+        self._first_sample = first_sample
 
     def noise(self, chunk: Chunk, draw: int) -> Tensor:
         samples, *shape = self._shape
         noise = chunk_noise(
             (self._seed + chunk.scene) % 2**64,
             samples=samples,
+            first_sample=self._first_sample,
             first_frame=chunk.first_frame,
             draw=draw,
             shape=tuple(shape),

@@ -155,6 +155,7 @@ class RolloutSampler(MemorySampler):
         sigmas_first: levels of a chunk with nothing before it, where they are others.
         clean_pass: whether a finished chunk is remembered, or its last step.
         noisy: by chunk, what the last steps of finished frames were given.
+        first_sample: number of the first one in the batch that the video was begun in.
     """
 
     def __init__(  # noqa: PLR0913  (all by name, all of one run)
@@ -170,6 +171,7 @@ class RolloutSampler(MemorySampler):
         sigmas_first: Tensor | None = None,
         clean_pass: bool = True,
         noisy: dict[int, Tensor] | None = None,
+        first_sample: int = 0,
     ) -> None:
         super().__init__(film.storyboard.chunk_frames, sigmas_first)
         self.spared_bytes = spared_bytes
@@ -181,6 +183,7 @@ class RolloutSampler(MemorySampler):
         self._whole_previews = whole_previews
         self._clean_pass = clean_pass
         self._noisy = noisy
+        self._first_sample = first_sample
 
     def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
         return self._film
@@ -202,6 +205,7 @@ class RolloutSampler(MemorySampler):
             sigma=sigmas[0],
             video=self._video,
             shape=tuple(noise.shape),
+            first_sample=self._first_sample,
         )
         first = self.sigmas_first
         schedule = Schedule(
