@@ -46,8 +46,9 @@ class RelaxForcingLoadModel(io.ComfyNode):
                     default="auto",
                     advanced=True,
                     tooltip="Which model to take from a training file that holds several. They "
-                    "make slightly different videos. auto takes generator_ema (averaged over the "
-                    "training), else generator, else model, else the one model in the file.",
+                    "make slightly different videos. auto takes what the authors of its "
+                    "family take, else generator_ema (averaged over the training), else generator, "
+                    "else model, else the one model in the file.",
                 ),
                 io.Float.Input(
                     "shift",

@@ -31,6 +31,7 @@ class Recipe:
             running chunk left out; None where that is not known.
         memory_note: what that leaves out of its own memory.
         clean_pass: whether memory is computed from the finished chunk, or kept from the last step.
+        licence: of the weights, where its page states one; empty: people have to look there.
         warning: what it needs and does not get here.
         inferred: some of this follows from other checkpoints of the family.
     """
@@ -48,7 +49,7 @@ class Recipe:
     past: int | None = 18
     memory_note: str = ""
     clean_pass: bool = True
-    licence: str = "see its page"
+    licence: str = ""
     warning: str = ""
     inferred: bool = False
 
@@ -151,7 +152,7 @@ RECIPES = (
     Recipe(family="Krea Realtime", dim=5120, files=r"krea.?realtime",
            link=_HUB + "krea/krea-realtime-video", key="model", sinks=None, past=None,
            memory_note="it computes about 3 frames anew before each chunk",
-           licence="non-commercial: see its page"),
+           licence="non-commercial"),
     Recipe(family="CausVid", files=r"causvid", link=_HUB + "tianweiy/CausVid",
            times=(1.0, 0.757, 0.522), shift=None),
     Recipe(family="Self Forcing", files=r"self.?forcing|sfwan", link=_HUB + _SELF),

@@ -89,7 +89,9 @@ def words(model: ModelPatcher) -> str:
             f"Family unknown ({found.because}): 3 frames a chunk and 4 steps, unless the sampler "
             "says otherwise. If you know it, choose it under family."
         )
-    taken = f"{found.recipe.family}, because {found.because}: {found.recipe.words}."
+    recipe = found.recipe
+    licence = f" Licence: {recipe.licence}, {recipe.link}." if recipe.licence else ""
+    taken = f"{recipe.family}, because {found.because}: {recipe.words}.{licence}"
     if found.guessed:
         return f"Guessed: {taken} If it is another, choose it under family."
     return taken
