@@ -101,7 +101,7 @@ def measure(video: Tensor, scene: Scene, *, speed: float | None = None) -> Repor
     moved = _mean(steps) / STEP_FRAMES
     wanted = speed or sum(SPEEDS[scene.speed]) / 2
     return Report(
-        main_right=_right(tracks[0], things[0]),
+        main_right=right_share(tracks[0], things[0]),
         colour_error=_mean([_colour_error(sight, thing) for sight, thing in seen]),
         shape_error=_mean([u.shape != t.shape for u, t in zip(looks, things, strict=True) if u]),
         ground_error=_ground_error(video, scene),
@@ -205,7 +205,7 @@ def _usual(sights: list[Sight]) -> Look | None:
     return Look(colour=tuple(colour.tolist()), shape=shape)
 
 
-def _right(track: Track, thing: Thing) -> float:
+def right_share(track: Track, thing: Thing) -> float:
     """Share of frames that show a thing in its colour, if its shape is right."""
     seen = [sight for sight in track if sight]
     usual = _usual([sight for sight in seen if sight.apart] or seen)
