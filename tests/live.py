@@ -28,7 +28,7 @@ from PIL import Image
 SIZE = {"width": 48, "height": 32}
 PICTURE = (80, 100)  # height, width of the user's picture and video
 VIDEO_FRAMES, VIDEO_FPS = 23, 24  # the VAE leaves out 2 of them: 21 are 6 latent frames
-SECONDS_TO_START = 120
+SECONDS_TO_START = 600  # on a busy machine; a server that ends is noticed at once
 TWO_CHUNKS = 8  # steps
 PREVIEW = 1  # binary message: event, kind of picture, picture
 PROGRESS_TEXT = 3  # binary message: event, length of the node id, node id, text

@@ -40,14 +40,17 @@ def test_a_slice_of_the_cases_has_no_fault(kind):
     assert tried >= 4
 
 
-def test_a_gate_that_is_open_is_seen_as_silent_differences_and_crashes(monkeypatch):
-    """Without what refuses, the same cases have faults: the judge does not let everything pass."""
+def test_a_gate_that_is_open_is_seen_as_silent_differences_and_failures(monkeypatch):
+    """Without what refuses, the same cases have faults: the judge does not let everything pass.
+
+    Which nodes are drawn depends on the host: what fails may do so in any words but a sentence.
+    """
     root = tiny.pack()["RelaxForcingSampler"].__module__.rpartition(".nodes")[0]
     for module in ("request", "gates.guider"):
         open_gate = sys.modules[f"{root}.relax_memory.host.{module}"]
         monkeypatch.setattr(open_gate, "check_conditioning", lambda *_, **__: [])
     kinds = {rollouts.conditioning(case).kind for case in range(30)}
-    assert {SILENT, CRASH} <= kinds
+    assert SILENT in kinds and kinds & {CRASH, JARGON}
 
 
 def test_the_judge_tells_jargon_from_a_sentence():
