@@ -28,29 +28,29 @@ class Transfer:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._pinned: list[Tensor] = []
-        self._can_pin = self._stream is not None
-        if self._stream is not None:
-            weakref.finalize(self, _unpin, self._pinned, self._stream)
+        self._pinned: dict[int, int] = {}  # bytes by address
+        self._can_pin = True
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Host memory, pinned on CUDA while this transfer lives.
+        """Host memory, pinned on CUDA while the tensor lives.
 
         Registered rather than allocated as pinned: torch's own pinned memory is rounded up to a
         power of two and kept for good.
         """
         tensor = torch.empty(shape, dtype=dtype, device="cpu")
-        if self._can_pin and tensor.nbytes:
-            error = int(torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0))
+        if self._stream is not None and self._can_pin and tensor.nbytes:
+            address = tensor.data_ptr()
+            error = int(torch.cuda.cudart().cudaHostRegister(address, tensor.nbytes, 0))
             if error == 0:
-                self._pinned.append(tensor)
+                self._pinned[address] = tensor.nbytes
+                weakref.finalize(tensor, _unpin, self._pinned, address, self._stream)
             else:
                 self._can_pin = False  # once refused it is not asked for again
                 self._forget_error()
                 log.warning(
                     "reservoir_device: no more host memory could be pinned than %.1f MB (CUDA "
                     "error %d), so copies to the rest wait for each other.",
-                    sum(pinned.nbytes for pinned in self._pinned) / 1e6,
+                    sum(self._pinned.values()) / 1e6,
                     error,
                 )
         return tensor
@@ -96,8 +96,7 @@ class Arrival:
         return self._tensor
 
 
-def _unpin(pinned: list[Tensor], stream: torch.cuda.Stream) -> None:
+def _unpin(pinned: dict[int, int], address: int, stream: torch.cuda.Stream) -> None:
     stream.synchronize()
-    for tensor in pinned:
-        torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
-    pinned.clear()
+    torch.cuda.cudart().cudaHostUnregister(address)
+    del pinned[address]

@@ -60,11 +60,12 @@ def remembering(model, **settings):
 
 def sample(model, node: str = "RelaxForcingSampler", **inputs) -> torch.Tensor:
     """The latents of a video by one of our nodes."""
-    inputs = VIDEO | {"steps": 1, "cfg": 1.0, "batch_size": 1, "autosave": False} | inputs
+    usual = {"steps": 1, "cfg": 1.0, "batch_size": 1, "autosave": False}
+    inputs = VIDEO | usual | {"positive": tiny.conditioning(1)} | inputs
     if inputs["cfg"] != 1.0:
         inputs["negative"] = tiny.conditioning(2)
     with torch.inference_mode():
-        out = tiny.node(node, model=model, positive=tiny.conditioning(1), **inputs)
+        out = tiny.node(node, model=model, **inputs)
     return next(each["samples"] for each in out if isinstance(each, dict) and "samples" in each)
 
 

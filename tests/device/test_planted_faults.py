@@ -128,9 +128,8 @@ def test_memory_that_is_given_back_while_it_is_copied(monkeypatch):
 def test_pinned_memory_that_is_released_while_it_is_written(plant):
     """Only a run that ends right after a clean pass shows it: any later wait covers it."""
 
-    def without_waiting(pinned, stream):
-        for tensor in pinned:
-            torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
+    def without_waiting(pinned, address, stream):
+        torch.cuda.cudart().cudaHostUnregister(address)
 
     plant("memory.transfer", "_unpin", without_waiting)
     model = host.remembering(host.model(), reservoir_device="cpu")
@@ -144,7 +143,7 @@ def test_pinned_memory_that_is_released_while_it_is_written(plant):
 
 
 def test_pinned_memory_that_is_never_released(plant):
-    plant("memory.transfer", "_unpin", lambda pinned, stream: None)
+    plant("memory.transfer", "_unpin", lambda pinned, address, stream: None)
     assert "bytes of pinned memory" in found()
 
 
