@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..relax_memory.host.keeping.listing import serve_labels
+from ..relax_memory.host.keeping.listing import serve_saved
 from .decode import RelaxForcingDecode
 from .demo_models import RelaxForcingDemoModels
 from .direction import RelaxForcingPromptSchedule, RelaxForcingShot
@@ -12,13 +12,14 @@ from .memory import MEMORY_NODES
 from .plan import RelaxForcingPlan
 from .resume import RelaxForcingResume
 from .sampler import RelaxForcingSampler, RelaxForcingSamplerSelect
+from .saved import RelaxForcingSaved
 from .stream import RelaxForcingStream
 from .timeline import RelaxForcingTimeline
 
 
 class RelaxForcingExtension(ComfyExtension):
     async def on_load(self) -> None:
-        serve_labels()
+        serve_saved()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
@@ -31,6 +32,7 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingSamplerSelect,
             RelaxForcingStream,
             RelaxForcingResume,
+            RelaxForcingSaved,
             RelaxForcingDecode,
             RelaxForcingPlan,
             RelaxForcingTimeline,

@@ -8,15 +8,12 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..disk import sync_folder
-from .rollout import LABEL_GAP, SavedRollout
-
-FINISHED_BYTES = 4 * 2**30
-UNFINISHED_SECONDS = 30 * 24 * 3600
+from .rollout import FORGOTTEN, LABEL_GAP, UNDER, SavedRollout
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +23,43 @@ def saved_rollouts(folder: Path) -> list[SavedRollout]:
     return [rollout for rollout in _rollouts(folder) if rollout.chunk_count]
 
 
+def with_takes(rollouts: Sequence[SavedRollout]) -> list[tuple[int, SavedRollout]]:
+    """The same with takes under what they are taken from, each with how deep it stands.
+
+    A rollout comes as early as the first of its takes; what is not among them is nobody's parent.
+    """
+    found = {rollout.name: rollout for rollout in rollouts}
+    parents = {rollout.name: found.get(rollout.taken_from) for rollout in rollouts}
+    takes: dict[str, list[SavedRollout]] = {name: [] for name in found}
+    for rollout in rollouts:
+        if parent := parents[rollout.name]:
+            takes[parent.name].append(rollout)
+    listed: dict[str, tuple[int, SavedRollout]] = {}
+
+    def add(rollout: SavedRollout, depth: int) -> None:
+        if rollout.name not in listed:
+            listed[rollout.name] = depth, rollout
+            for take in takes[rollout.name]:
+                add(take, depth + 1)
+
+    for rollout in rollouts:
+        first, climbed = rollout, {rollout.name}  # renamed folders may stand in a circle
+        while (parent := parents[first.name]) and parent.name not in climbed:
+            first = parent
+            climbed.add(first.name)
+        add(first, 0)
+    return list(listed.values())
+
+
 def find_rollout(folder: Path, label: str) -> SavedRollout:
     """The saved rollout that a label names, even if it has grown since it had that label.
 
     Raises:
         ValueError: there is none; a label is never used as a path.
     """
+    told = tuple(text + LABEL_GAP for text in (label, label.lstrip(UNDER)))
     for rollout in _rollouts(folder):
-        named = label == rollout.name or label.startswith(rollout.name + LABEL_GAP)
+        named = any(text.startswith(rollout.name + LABEL_GAP) for text in told)
         if named and rollout.chunk_count:
             return rollout
     saved = saved_rollouts(folder)
@@ -100,27 +126,20 @@ def delete(rollout: SavedRollout) -> None:
         logger.warning("The saved rollout %s could not be deleted: %s", rollout.folder, error)
 
 
-def clean_up(
-    folder: Path,
-    *,
-    finished_bytes: int = FINISHED_BYTES,
-    unfinished_seconds: float = UNFINISHED_SECONDS,
-) -> None:
-    """Delete finished rollouts once newer ones take `finished_bytes`, and others by their age.
+def clean_up(folder: Path, *, most_bytes: int) -> None:
+    """Delete what is forgotten, and then finished rollouts, oldest first, down to `most_bytes`.
 
-    What is in use or has no description that can be read stays.
+    The newest finished one stays however large. What is kept or unfinished, is in use, or has no
+    description that can be read, stays and counts nothing, unless it is forgotten.
     """
-    newer_bytes = 0
-    for rollout in sorted(_rollouts(folder), key=lambda r: r.changed_seconds, reverse=True):
-        description = rollout.description
-        if description is None:
-            continue
-        if rollout.chunk_count >= description.planned_chunks:
-            old = newer_bytes >= finished_bytes
-            newer_bytes += 0 if old else rollout.bytes
-        else:
-            old = time.time() - rollout.changed_seconds > unfinished_seconds
-        if old:
+    rollouts = sorted(_rollouts(folder), key=lambda r: r.changed_seconds, reverse=True)
+    marked = [(rollout, rollout.mark) for rollout in rollouts]
+    finished = [rollout for rollout, mark in marked if not mark and rollout.finished]
+    forgotten = [rollout for rollout, mark in marked if mark == FORGOTTEN]
+    together = 0
+    for rollout in finished + forgotten:
+        together += rollout.bytes
+        if together > most_bytes and rollout not in finished[:1]:
             delete(rollout)
 
 

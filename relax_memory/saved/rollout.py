@@ -18,7 +18,7 @@ import filelock
 import torch
 from torch import Tensor
 
-from ..disk import unlink
+from ..disk import sync_folder, unlink
 from ..grid import WAN
 from ..scenes import Film, film_of
 from .atomic import PART, checksum, write_whole
@@ -28,10 +28,12 @@ from .inputs import INPUTS
 DESCRIPTION = "rollout.json"
 LOCK = "lock"
 LABEL_GAP = "  "
+UNDER = "└ "  # before the label of a take, in a list where it stands under its parent
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what a disk answers that has none
 FIRST_WORDS = "first words"  # of the prompt: a setting that decides nothing
 FIRST_SAMPLE = "first sample"  # its number in the batch that it was begun in
 TAKEN_FROM = "taken from"  # name of the rollout that its beginning is of; decides nothing
+KEPT, FORGOTTEN = "kept", "forgotten"  # what a person has marked it as: an empty file of that name
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,18 @@ class SavedRollout:
         """Whether it has all the chunks that it was last to have."""
         description = self.description
         return description is not None and self.chunk_count >= description.planned_chunks
+
+    @property
+    def mark(self) -> str:
+        """`KEPT`, `FORGOTTEN` or "": what cleaning up is to do with it."""
+        return next((m for m in (KEPT, FORGOTTEN) if (self.folder / m).exists()), "")
+
+    @property
+    def taken_from(self) -> str:
+        """Name of the rollout that its beginning is of, as it was then; "" for none."""
+        told = self.description
+        name = told.settings.get(TAKEN_FROM) if told else None
+        return name if isinstance(name, str) else ""
 
     @property
     def label(self) -> str:
@@ -217,6 +231,17 @@ class SavedRollout:
         content = {"checksum": _checksum(rollout), "rollout": rollout}
         write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2).encode())
 
+    def mark_as(self, mark: str) -> None:
+        """Replace its mark, also while someone writes to it. Raises OSError."""
+        changed = self.folder.stat()
+        for other in {KEPT, FORGOTTEN} - {mark}:
+            unlink(self.folder / other)
+        if mark:
+            (self.folder / mark).touch()
+        with suppress(OSError):  # a mark makes it no younger
+            os.utime(self.folder, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+        sync_folder(self.folder)
+
     def delete(self) -> bool:
         """Remove the rollout, and nothing in its folder that does not belong to it.
 
@@ -227,7 +252,7 @@ class SavedRollout:
             with self.hold():
                 for path in reversed(self.files):
                     unlink(path)
-                for name in (PART, INPUTS, DESCRIPTION):
+                for name in (PART, INPUTS, DESCRIPTION, KEPT, FORGOTTEN):
                     unlink(self.folder / name)
         except filelock.Timeout:
             return False

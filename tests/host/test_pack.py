@@ -77,6 +77,7 @@ CONTRACT = {
         {"rollout": CHOICE, "until_seconds?": 0.0, "sample?": 0},
         ["LATENT"],
     ),
+    "RelaxForcingSaved": ({"action": "list", "rollout": CHOICE}, ["STRING"]),
     "RelaxForcingPromptSchedule": (
         {"clip": None, "text": "", "transition": "keep", "blend_seconds": 1.0},
         ["CONDITIONING"],
@@ -121,10 +122,10 @@ def test_the_host_loads_the_pack_with_the_nodes_of_the_contract():
     assert set(tiny.pack()) == set(CONTRACT)
 
 
-def test_help_pages_and_nothing_else_come_to_the_browser():
+def test_help_pages_and_what_is_named_here_come_to_the_browser():
     tiny.pack()
     assert host_nodes.EXTENSION_WEB_DIRS[ROOT.name] == str(ROOT / "web")
-    assert not list(ROOT.glob("web/**/*.js"))
+    assert {path.name for path in ROOT.glob("web/**/*.js")} == {"settings.js"}
 
 
 @pytest.mark.parametrize("node_id", CONTRACT)

@@ -24,10 +24,19 @@ from relax_memory.saved.archive import (
     find_rollout,
     open_rollout,
     saved_rollouts,
+    with_takes,
 )
 from relax_memory.saved.chunk import SavedChunk, chunk_keys
 from relax_memory.saved.inputs import INPUTS, read_inputs, write_inputs
-from relax_memory.saved.rollout import DESCRIPTION, Description, SavedRollout
+from relax_memory.saved.rollout import (
+    DESCRIPTION,
+    FORGOTTEN,
+    KEPT,
+    TAKEN_FROM,
+    UNDER,
+    Description,
+    SavedRollout,
+)
 from relax_memory.scenes import WHOLE
 from relax_memory.trace import ChunkTrace
 
@@ -514,40 +523,102 @@ def aged(folder, name, age, **changes):
     return saved
 
 
+def here(rollouts):
+    return "".join(r.name for r in rollouts if r.folder.exists())
+
+
+def named(folder, names, planned_chunks=3):
+    """Rollouts of these names, the newest first."""
+    for age, name in enumerate(names):
+        aged(folder, name, 100 * age, planned_chunks=planned_chunks).folder.rename(folder / name)
+    return [SavedRollout(folder / name) for name in names]
+
+
 def test_finished_rollouts_stay_until_newer_ones_take_the_room(tmp_path):
-    finished = [aged(tmp_path, f"{age}", 100 * age, planned_chunks=3) for age in range(4)]
+    finished = named(tmp_path, "dcba")
     size = finished[0].bytes
-    for room, kept in [(2 * size, 2), (size, 1), (0, 0)]:
-        clean_up(tmp_path, finished_bytes=room)
-        assert [saved.folder.exists() for saved in finished] == [i < kept for i in range(4)]
+    for room, kept in [(4 * size, "dcba"), (4 * size - 1, "dcb"), (2 * size, "dc"), (0, "d")]:
+        clean_up(tmp_path, most_bytes=room)
+        assert here(finished) == kept
 
 
-def test_the_newest_finished_rollout_stays_however_large(tmp_path):
-    saved = aged(tmp_path, "a", 0, planned_chunks=3)
-    clean_up(tmp_path, finished_bytes=1)
-    assert saved.folder.exists()
+def test_unfinished_rollouts_stay_however_old(tmp_path):
+    saved = named(tmp_path, "ba", planned_chunks=9)
+    os.utime(saved[1].folder, (0, 0))
+    clean_up(tmp_path, most_bytes=0)
+    assert here(saved) == "ba"
 
 
-def test_unfinished_rollouts_stay_until_they_are_old(tmp_path):
-    young, old = (aged(tmp_path, f"{age}", age) for age in (50, 150))
-    clean_up(tmp_path, finished_bytes=0, unfinished_seconds=100)
-    assert young.folder.exists()
-    assert not old.folder.exists()
+def test_what_is_kept_stays_and_takes_no_room_of_others(tmp_path):
+    saved = named(tmp_path, "dcba")
+    for rollout in (saved[0], saved[3]):
+        rollout.mark_as(KEPT)
+    clean_up(tmp_path, most_bytes=2 * saved[0].bytes)
+    assert here(saved) == "dcba"
+    clean_up(tmp_path, most_bytes=0)
+    assert here(saved) == "dca"  # c is the newest that is not kept
+    saved[0].mark_as("")
+    clean_up(tmp_path, most_bytes=0)
+    assert here(saved) == "da"
+
+
+def test_what_is_forgotten_goes_first_finished_or_not_and_only_for_room(tmp_path):
+    (begun,) = named(tmp_path, "e", planned_chunks=9)
+    saved = [begun, *named(tmp_path, "dcba")]
+    for rollout in saved[:2]:
+        rollout.mark_as(FORGOTTEN)
+    size = begun.bytes
+    for room, kept in [(5 * size, "edcba"), (4 * size, "dcba"), (3 * size, "cba"), (0, "c")]:
+        clean_up(tmp_path, most_bytes=room)
+        assert here(saved) == kept
+
+
+def test_a_mark_replaces_the_other_and_makes_a_rollout_no_younger(tmp_path):
+    saved = aged(tmp_path, "a", 500)
+    changed = saved.changed_seconds
+    for mark in (KEPT, FORGOTTEN, FORGOTTEN, KEPT, ""):
+        with saved.hold():
+            saved.mark_as(mark)
+        assert (saved.mark, saved.changed_seconds) == (mark, changed)
+    saved.mark_as(FORGOTTEN)
+    assert saved.delete()
+    assert not saved.folder.exists()
 
 
 def test_what_is_in_use_unreadable_or_foreign_stays(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    held, strange, mixed = (aged(tmp_path, name, 9, planned_chunks=1) for name in "abc")
+    _, held, strange, mixed = (
+        aged(tmp_path, name, age, planned_chunks=1)
+        for age, name in zip((-99, 9, 9, 9), "nabc", strict=True)
+    )
     (strange.folder / DESCRIPTION).write_text("{}")
     foreign = [tmp_path / "folder" / "file", mixed.folder / "my notes", tmp_path / "file"]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     with held.hold():
-        clean_up(tmp_path, finished_bytes=0, unfinished_seconds=0)
+        held.mark_as(FORGOTTEN)
+        clean_up(tmp_path, most_bytes=0)
     assert re.findall("Deleted .*", caplog.text) == [f"Deleted the saved rollout {mixed.folder}."]
     assert [len(saved.files) for saved in (held, strange, mixed)] == [3, 3, 0]
     assert all(path.exists() for path in foreign)
+
+
+# --- takes under what they are taken from ---------------------------------------------------------
+
+
+def test_a_take_stands_under_its_parent_and_each_rollout_once(tmp_path):
+    parents = {"a": "", "b": "a", "c": "", "d": "gone", "e": "b", "f": "a", "g": "h", "h": "g"}
+    for name, parent in parents.items():
+        settings = {TAKEN_FROM: parent} if parent else {}
+        saved = rollout(tmp_path, keys=chunk_keys(name, "abcdef"), settings=settings)
+        saved.folder.rename(tmp_path / name)
+    told = with_takes(saved_rollouts(tmp_path))
+    assert [(depth, r.name) for depth, r in told] == [
+        *((0, "g"), (1, "h"), (0, "a"), (1, "f"), (1, "b"), (2, "e"), (0, "d"), (0, "c"))
+    ]
+    label = UNDER * 2 + SavedRollout(tmp_path / "e").label
+    assert find_rollout(tmp_path, label).name == "e"
 
 
 # --- many rollouts --------------------------------------------------------------------------------

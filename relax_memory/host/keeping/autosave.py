@@ -23,6 +23,7 @@ from ...saved.inputs import write_inputs
 from ...saved.rollout import (
     FIRST_SAMPLE,
     FIRST_WORDS,
+    FORGOTTEN,
     TAKEN_FROM,
     Description,
     SavedRollout,
@@ -35,6 +36,7 @@ from ..options import remembered
 from ..request import Request
 from .inputs import computed_inputs, with_saved_inputs
 from .made_from import HOW, keys_of, made_from
+from .room import most_bytes
 from .sentences import beginning, continuing, ending
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -133,6 +135,8 @@ def autosave(
             # What was written of the first chunk is named by nothing but its rollout.
             rollout = held.enter_context(open_rollout(folder, keys, lambda: any(_begun(growing))))
             before = rollout.description
+            if rollout.mark == FORGOTTEN:
+                rollout.mark_as("")
             ended = ended_empty(folder, made)
             left_behind = _left_behind([rollout, *ended])
             videos = [name_in_output(video) for video in (*left_behind, *growing)]
@@ -160,7 +164,7 @@ def autosave(
         finally:
             saved_chunks = len(rollout.files)
             if saved_chunks >= len(keys):
-                clean_up(folder)
+                clean_up(folder, most_bytes=most_bytes())
             else:
                 _say(ending(saved_chunks, len(keys), _begun(growing)), note)
 
