@@ -76,6 +76,7 @@ def _cues(source: Source) -> list[Cue]:
                 moment=mark.moment,
                 line=line,
                 column=column,
+                shared=source.shared,
             )
         )
     return cues

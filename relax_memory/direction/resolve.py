@@ -2,11 +2,11 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
 
 from ..grid import WAN
+from .chunks import Chunks
 from .scenes import scenes_of
 from .script import Cue, Script, Transition, check_order, mistake
 from .shots import Direction, Shot
@@ -15,34 +15,18 @@ MOST_TOLD = 10  # starts in one line
 
 
 def resolve(
-    script: Script,
-    *,
-    total_frames: int,
-    chunk_frames: int,
-    prefix_frames: int,
-    fps: float,
-    transition: Transition,
-    blend_seconds: float,
+    script: Script, grid: Chunks, *, transition: Transition, blend_seconds: float
 ) -> Direction:
     """The shots of a video.
 
     Args:
-        total_frames: latent frames of the whole video, prefix included.
-        chunk_frames: latent frames made together.
-        prefix_frames: latent frames given at the beginning.
         transition, blend_seconds: of cues that do not say theirs.
 
     Raises:
         ScriptError: the script cannot be put on this video, at the cue that is wrong.
     """
-    grid = _Grid(
-        total_frames=total_frames,
-        chunk_frames=chunk_frames,
-        remainder_frames=prefix_frames % chunk_frames,
-        fps=Fraction(fps),
-    )
     check_order(script.cues, grid.fps)
-    starts = _starts(script.cues, grid)
+    starts = starts_of(script.cues, grid)
     cues = script.cues[: bisect_left(starts, grid.end)]
     chunks = _chunks(cues, starts, grid)
     prompts: dict[str, int] = {}
@@ -64,56 +48,8 @@ def resolve(
     return Direction(shots=tuple(shots), notes=tuple(notes))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Grid:
-    """The chunks of a video, as `Plan` has them, in frames of the video."""
-
-    total_frames: int
-    chunk_frames: int
-    remainder_frames: int
-    fps: Fraction
-
-    @property
-    def end(self) -> int:
-        return WAN.length(self.total_frames)
-
-    @property
-    def count(self) -> int:
-        return self.chunk_of(self.total_frames - 1) + 1
-
-    def chunk_of(self, frame: int) -> int:
-        shift = 1 if self.remainder_frames else 0
-        return (frame - self.remainder_frames) // self.chunk_frames + shift
-
-    def first_frame(self, chunk: int) -> int:
-        """The latent frame with which a chunk begins."""
-        shift = 1 if self.remainder_frames else 0
-        return max(0, self.remainder_frames + (chunk - shift) * self.chunk_frames)
-
-    def start(self, chunk: int) -> int:
-        """The frame of the video with which a chunk begins."""
-        return WAN.length(self.first_frame(chunk))
-
-    def latent(self, video_frame: Fraction) -> int:
-        """The latent frame that holds a frame of the video."""
-        return int((video_frame + WAN.video_frames - 1) // WAN.video_frames)
-
-    def nearest(self, video_frame: Fraction) -> int:
-        """The chunk that begins nearest to a frame of the video; of two the earlier."""
-        chunk = self.chunk_of(min(self.latent(video_frame), self.total_frames - 1))
-        if chunk + 1 == self.count:
-            return chunk
-        before, after = self.start(chunk), self.start(chunk + 1)
-        return chunk if video_frame - before <= after - video_frame else chunk + 1
-
-    def told(self, video_frames: Fraction | int) -> str:
-        """Seconds of a frame of the video: "5.06", "10.3"."""
-        seconds = float(video_frames / self.fps)
-        return f"{seconds:.{2 if seconds < 10 else 1}f}".rstrip("0").rstrip(".")
-
-
-def _starts(cues: Sequence[Cue], grid: _Grid) -> list[Fraction]:
-    """The frame of the video at which each cue begins, ascending."""
+def starts_of(cues: Sequence[Cue], grid: Chunks) -> list[Fraction]:
+    """The frame of the video at which each cue is written to begin, ascending."""
     if cues[0].start is not None:
         return [cue.start.video_frames(grid.fps) for cue in cues if cue.start]
     given = [cue.duration.video_frames(grid.fps) if cue.duration else None for cue in cues]
@@ -130,7 +66,7 @@ def _starts(cues: Sequence[Cue], grid: _Grid) -> list[Fraction]:
     return [Fraction(start) for start in accumulate(lengths[:-1], initial=Fraction(0))]
 
 
-def _chunks(cues: Sequence[Cue], starts: Sequence[Fraction], grid: _Grid) -> list[int]:
+def _chunks(cues: Sequence[Cue], starts: Sequence[Fraction], grid: Chunks) -> list[int]:
     """The chunk at which each cue begins, each after the one before."""
     chunks = [grid.nearest(start) for start in starts[: len(cues)]]
     if all(cue.start is None and cue.duration is None for cue in cues):
@@ -147,7 +83,7 @@ def _chunks(cues: Sequence[Cue], starts: Sequence[Fraction], grid: _Grid) -> lis
     return chunks
 
 
-def _spread(cues: Sequence[Cue], chunks: Sequence[int], grid: _Grid) -> list[int]:
+def _spread(cues: Sequence[Cue], chunks: Sequence[int], grid: Chunks) -> list[int]:
     """Equal parts, of which each has at least a chunk."""
     if len(cues) > grid.count:
         raise mistake(
@@ -162,7 +98,7 @@ def _spread(cues: Sequence[Cue], chunks: Sequence[int], grid: _Grid) -> list[int
     return found
 
 
-def _moment(cue: Cue, chunk: int, grid: _Grid) -> int | None:
+def _moment(cue: Cue, chunk: int, grid: Chunks) -> int | None:
     """The latent frame that a cue must remember."""
     if cue.moment is None:
         return None
@@ -177,7 +113,7 @@ def _moment(cue: Cue, chunk: int, grid: _Grid) -> int | None:
 
 
 def _notes(
-    cues: Sequence[Cue], shots: Sequence[Shot], starts: Sequence[Fraction], grid: _Grid
+    cues: Sequence[Cue], shots: Sequence[Shot], starts: Sequence[Fraction], grid: Chunks
 ) -> Iterator[str]:
     """What a person should know of how a script came onto the chunks, a sentence each."""
     begins = [grid.start(shot.first_chunk) for shot in shots]
@@ -198,7 +134,7 @@ def _notes(
         yield f"The last shot goes on to the end of the video at {grid.told(grid.end)} s"
 
 
-def _stops(cue: Cue, start: Fraction, grid: _Grid) -> bool:
+def _stops(cue: Cue, start: Fraction, grid: Chunks) -> bool:
     """Whether the last cue is written to end before the last chunk."""
     if cue.end:
         end = cue.end.video_frames(grid.fps)

@@ -36,6 +36,7 @@ class Cue:
 
     Args:
         text: its words, those for every shot before them.
+        shared: those for every shot; "" for none.
         start, end: where it stands in the video; `start` None where no cue has a time.
         duration: how long it takes, where cues stand one after the other.
         transition: how it begins; None is what the node says.
@@ -55,6 +56,12 @@ class Cue:
     moment: Time | None = None
     line: int = 0
     column: int = 0
+    shared: str = ""
+
+    @property
+    def words(self) -> str:
+        """Its own."""
+        return self.text.removeprefix(self.shared).lstrip()
 
     @property
     def where(self) -> str:

@@ -23,6 +23,9 @@ BAR_OR_LINE = re.compile(rf"\\[^\r\n]|(\|)|({_LINE_END})")  # where a shot may b
 _ESCAPE = re.compile(
     rf"\\([\[\]|@#\\])|({_LINE_BEGIN}{_BLANK})\\(?={_HEAD}|{_SHARED_HEAD})", re.IGNORECASE
 )
+_TO_ESCAPE = re.compile(
+    rf"[\[\]|\\]|@(?=[0-9.])|({_LINE_BEGIN}{_BLANK})(?={_HEAD}|{_SHARED_HEAD})", re.IGNORECASE
+)
 
 
 class Source:
@@ -81,3 +84,10 @@ def after_blanks(text: str, at: int) -> int:
 def unescaped(words: str) -> str:
     """Words without what stands around them, escapes read."""
     return _ESCAPE.sub(lambda found: found[1] or found[2] or "", words.strip())
+
+
+def escaped(words: str) -> str:
+    """Words so that no mark is found in them; `unescaped` reads them."""
+    return _TO_ESCAPE.sub(
+        lambda found: f"\\{found[0]}" if found[1] is None else f"{found[1]}\\", words
+    )

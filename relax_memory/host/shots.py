@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import comfy.samplers
 
+from ..direction.chunks import Chunks
 from ..direction.resolve import resolve
 from ..direction.script import ScriptError
 from ..direction.shots import Shot
@@ -93,6 +95,12 @@ def laid_out(
     shots, prompts = {}, {}
     notes: list[str] = []
     words: tuple[str, ...] = ()
+    chunks = Chunks(
+        total_frames=total_frames,
+        chunk_frames=chunk_frames,
+        prefix_frames=prefix_frames,
+        fps=Fraction(fps),
+    )
     for name, conditioning in conditionings.items():
         directed = direction_of(name, conditioning) if conditioning else None
         if directed is None:
@@ -100,10 +108,7 @@ def laid_out(
         try:
             direction = resolve(
                 directed.script,
-                total_frames=total_frames,
-                chunk_frames=chunk_frames,
-                prefix_frames=prefix_frames,
-                fps=fps,
+                chunks,
                 transition=directed.transition,
                 blend_seconds=directed.blend_seconds,
             )

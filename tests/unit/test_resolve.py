@@ -1,9 +1,12 @@
 """A script on the chunks of a video: shots in order, on the grid, each at least a chunk."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from relax_memory.direction.chunks import Chunks
 from relax_memory.direction.grammar import parse
 from relax_memory.direction.resolve import resolve
 from relax_memory.direction.script import ScriptError
@@ -17,7 +20,12 @@ NODE = {"transition": "keep", "blend_seconds": 1.0}
 
 
 def direct(text, **settings):
-    return resolve(parse(text), **VIDEO | NODE | settings)
+    video = {key: settings.pop(key, VIDEO[key]) for key in VIDEO}
+    return resolve(parse(text), chunks_of(**video), **NODE | settings)
+
+
+def chunks_of(fps, **sizes):
+    return Chunks(fps=Fraction(fps), **sizes)
 
 
 def firsts(text, **settings):
