@@ -181,10 +181,16 @@ class Storyboard:
         """Whether a later chunk reads it before its scene is left, or as a moment."""
         return bool(self.moments.intersection(chunk.film_frames)) or not self.is_left_after(chunk)
 
-    def recalled(self, chunk: Chunk) -> range:
-        """Chunks of its scene that are remembered anew before it, because the scene comes back."""
+    def recalled(self, chunk: Chunk, *, parked: bool = False) -> range:
+        """Chunks of its scene that are remembered before it, because the scene comes back.
+
+        All of them, or where its memory was parked only the last one, which was not read till now.
+        """
         part = _last(self._pieces, chunk.film_index, attrgetter("first_chunk"))
-        return range(chunk.index if chunk.film_index == part.first_chunk else 0)
+        if chunk.index == 0 or chunk.film_index != part.first_chunk:
+            return range(0)
+        before = self.plans[chunk.scene].chunk(chunk.index - 1)
+        return range(chunk.index - (not self.is_read(before)) if parked else 0, chunk.index)
 
     def words(self, chunk: Chunk, *, clean: bool = False) -> dict[str, Words]:
         """By which words each conditioning that has shots is denoised, or remembered.

@@ -26,13 +26,15 @@ class Options:
     """How a model remembers: its policy and where frames lie.
 
     `reserved_bytes` of the model's device are set aside beside the weights in this run, which makes
-    `film`, and `session` is the run itself; without one, attention is the host's own.
+    `film`; its scenes that are `parked` wait in host memory while they are away. `session` is the
+    run itself; without one, attention is the host's own.
     """
 
     policy: Policy
     storage: Storage = Storage()
     reserved_bytes: int = 0
     film: Film | None = None
+    parked: frozenset[int] = frozenset()
     session: Session | None = None
 
 

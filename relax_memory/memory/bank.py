@@ -55,6 +55,14 @@ class Bank:
         layers = [layer for layer in self._layers if layer is not None]
         return sum(part.nbytes for layer in layers for packed in layer for part in packed.parts)
 
+    def move(self, device: torch.device) -> None:
+        """Go to a device with all that is held; what lies in host memory stays there."""
+        if self._transfer is None:
+            self._layers = [
+                layer and [packed.map(lambda part: part.to(device)) for packed in layer]
+                for layer in self._layers
+            ]
+
     def keep(self, frames: Iterable[int]) -> None:
         """Hold a slot for exactly these frames: others are forgotten, new ones await `store`.
 

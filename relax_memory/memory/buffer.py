@@ -24,6 +24,10 @@ class KeyValueBuffer:
         pairs = [pair for pair in self._layers if pair is not None]
         return sum(t.numel() * t.element_size() for pair in pairs for t in pair)
 
+    def move(self, device: torch.device) -> None:
+        """Go to a device with all that is held."""
+        self._layers = [pair and (pair[0].to(device), pair[1].to(device)) for pair in self._layers]
+
     def append(
         self, layer: int, chunk_frames: int, keys: Tensor, values: Tensor, past: list[Span]
     ) -> tuple[Tensor, Tensor]:

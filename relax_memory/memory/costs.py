@@ -38,6 +38,10 @@ class Costs:
     bank_bytes: int
     buffer_bytes: int
 
+    @property
+    def bytes(self) -> int:
+        return self.bank_bytes + self.buffer_bytes
+
 
 def costs(plan: Plan, shape: ModelShape, storage: Storage, *, rows: int) -> Costs:
     """What `rows` rows (samples x conditionings) hold at the peak of a plan."""

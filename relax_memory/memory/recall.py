@@ -131,6 +131,12 @@ class Memory:
         """Bytes of keys and values held, stored and ready to read."""
         return sum(bank.bytes for bank in self._banks) + self.buffer.bytes
 
+    def move(self, device: torch.device) -> None:
+        """Go to a device with all keys and values. It is read and written only on the model's."""
+        for bank in self._banks:
+            bank.move(device)
+        self.buffer.move(device)
+
     def selection_of(self, chunk: Chunk) -> Selection:
         """What is read in `chunk`, the one that is remembered next or was last."""
         return self.selection if self.selection.chunk.index == chunk.index else self._before

@@ -26,11 +26,15 @@ class TierCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Passes:
-    """How often a chunk goes through the model: its steps, and a clean pass to be remembered."""
+    """How often a chunk goes through the model: its steps, and a clean pass to be remembered.
+
+    Scenes that are `parked` wait in host memory while they are away.
+    """
 
     first_steps: int
     steps: int
     clean_pass: bool = True
+    parked: frozenset[int] = frozenset()
 
     def of(self, plan: Storyboard) -> str:
         """In words; a chunk that no other reads, such as the last one, is not remembered."""
@@ -53,12 +57,12 @@ class Passes:
         return sum(plan.is_read(chunk) and bool(plan.again(chunk)) for chunk in plan)
 
     def returns(self, plan: Storyboard) -> Counter[int]:
-        """Passes by which each scene that comes back is remembered anew, with its recaches."""
+        """Passes by which each scene that comes back is remembered then, with its recaches."""
         passes: Counter[int] = Counter()
         if len(plan.plans) == 1:
             return passes
         for chunk in plan:
-            for index in plan.recalled(chunk):
+            for index in plan.recalled(chunk, parked=chunk.scene in self.parked):
                 passes[chunk.scene] += 1 + bool(plan.again(plan.plans[chunk.scene].chunk(index)))
         return passes
 
@@ -162,12 +166,14 @@ def _scenes(plan: Storyboard, sizes: Sequence[int], passes: Passes, grid: Grid) 
     if len(plan.plans) == 1:
         return
     returns = passes.returns(plan)
+    back = {chunk.scene for chunk in plan if plan.recalled(chunk)}
     yield "Scenes, of which one is held at a time:"
     for scene, (own, size) in enumerate(zip(plan.plans, sizes, strict=True)):
-        again = f"; passes to remember it when it comes back: {returns[scene]}"
+        waits = "it waits in host memory" if scene in passes.parked else "only latents are kept"
+        again = f"; while it is away {waits}, passes when it comes back: {returns[scene]}"
         yield (
             f"- scene {scene + 1}: {_told(grid.seconds(own.total_frames or 0))} s, "
-            f"{gigabytes(size)} of keys and values{again * (scene in returns)}"
+            f"{gigabytes(size)} of keys and values{again * (scene in back)}"
         )
 
 

@@ -2,14 +2,15 @@
 
 import pytest
 import tiny
+import torch
 from device import host
 from device.cards import CARDS, RUNTIME
 
 SHOTS, FRAMES = 10, 3
 
 
-def film(transition: str, chunks: int, shots: int = SHOTS) -> list:
-    """A conditioning of so many shots of so many chunks each."""
+def film(transition: str, chunks: int, shots: int = SHOTS, scenes: int = 0) -> list:
+    """A conditioning of so many shots of so many chunks each, of so many named scenes in turn."""
     conditioning = None
     for number in range(shots):
         conditioning = tiny.node(
@@ -18,13 +19,14 @@ def film(transition: str, chunks: int, shots: int = SHOTS) -> list:
             start_seconds=max(0, 4 * number * chunks * FRAMES - 3) / 16,
             transition=transition if number else "keep",
             blend_seconds=2.0,
+            scene=str(number % scenes) if scenes else "",
             before=conditioning,
         )[0]
     return conditioning
 
 
-def marks_of(positive, chunks: int, where: str = "gpu", **inputs) -> list[dict]:
-    """What was held, and the ledger, before each call of the network."""
+def made(positive, chunks: int, where: str = "gpu", **inputs) -> tuple[torch.Tensor, list[dict]]:
+    """The film, and what was held, and the ledger, before each call of the network."""
     marks = []
     model = host.remembering(host.model(), reservoir_device=where, reservoir_frames=120).clone()
 
@@ -34,16 +36,16 @@ def marks_of(positive, chunks: int, where: str = "gpu", **inputs) -> list[dict]:
         return network(arguments["input"], arguments["timestep"], **arguments["c"])
 
     model.set_model_unet_function_wrapper(call)
-    host.sample(model, positive=positive, length=4 * chunks * FRAMES - 3, **inputs)
-    return marks
+    length = 4 * chunks * FRAMES - 3
+    return host.sample(model, positive=positive, length=length, **inputs), marks
 
 
 @pytest.mark.parametrize("where", ["gpu", "cpu"])
 def test_ten_scenes_hold_no_more_than_one(where):
     """Beside weights and words, which are there at the first call."""
     chunks = 5
-    one = marks_of(film("cut", chunks, shots=1), chunks, where)
-    ten = marks_of(film("cut", chunks), SHOTS * chunks, where)
+    _, one = made(film("cut", chunks, shots=1), chunks, where)
+    _, ten = made(film("cut", chunks), SHOTS * chunks, where)
     for what in ("held", "pinned"):
         first, most = [max(m[what] for m in marks) - marks[0][what] for marks in (one, ten)]
         assert first == most, what
@@ -55,7 +57,7 @@ def test_words_that_change_cost_next_to_nothing():
     chunks, counted = 2, ("launches", "bytes", "waits")
 
     def cost(transition: str, shots: int = SHOTS) -> dict[str, int]:
-        marks = marks_of(film(transition, chunks, shots), SHOTS * chunks)
+        _, marks = made(film(transition, chunks, shots), SHOTS * chunks)
         return {"passes": len(marks)} | {key: marks[-1][key] - marks[0][key] for key in counted}
 
     one = cost("keep", shots=1)
@@ -65,3 +67,43 @@ def test_words_that_change_cost_next_to_nothing():
         for key in counted:
             assert other[key] == pytest.approx(one[key], rel=0.01), (transition, key)
     assert cost("recache")["passes"] == one["passes"] + SHOTS - 1
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_scenes_that_wait_lie_in_host_memory(monkeypatch, where):
+    """With the bits that they have made again, in as many bytes as were planned for.
+
+    On the card only the angles by which frames are rotated, and their prototypes, stay.
+    """
+    chunks, parts = 3, 5
+    planned, parked = {}, {}
+    session = host.part("host.sampling.session").Session
+    reserve, park = host.part("host.room.reserve"), session.park
+    waiting = reserve.waiting
+
+    def planning(*arguments):
+        planned.update(waiting(*arguments))
+        return planned
+
+    def parking(self, scene):
+        memories = [m for (_, own), m in self.memories.items() if own == scene]
+        before = CARDS[0].used_bytes
+        park(self, scene)
+        left = CARDS[0].used_bytes - before
+        parked.setdefault(scene, []).append((sum(memory.bytes for memory in memories), left))
+
+    positive = film("cut", chunks, parts, scenes=2)
+    monkeypatch.setattr(reserve, "waiting", planning)
+    monkeypatch.setattr(session, "park", parking)
+    latents, marks = made(positive, parts * chunks, where)
+    assert planned.keys() == parked.keys() == {0, 1}
+    for scene, moved in parked.items():
+        for size, left in moved:
+            assert size == planned[scene]
+            assert left == -size if where == "gpu" else -size < left < 0
+    monkeypatch.setattr(reserve, "waiting", lambda *_: {})
+    again, more = made(positive, parts * chunks, where)
+    assert torch.equal(latents, again)
+    assert len(marks) < len(more)
+    held, held_again = (max(mark["held"] for mark in each) for each in (marks, more))
+    assert held - held_again < 0.1 * planned[0]

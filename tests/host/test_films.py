@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import re
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -140,6 +141,40 @@ CASES = {
     "first levels": lambda: {"sigmas_first": FIRST},
     "from 3 frames": lambda: {"prefix": {"samples": plain(GREEN)[:, :, :3]}},
 }
+
+
+@pytest.fixture
+def no_room_to_wait(monkeypatch):
+    """Host memory is full, so scenes keep only their latents while they are away."""
+    root = tiny.pack()["RelaxForcingSampler"].__module__.removesuffix("nodes.sampler")
+    parking = sys.modules[f"{root}relax_memory.host.room.parking"]
+    monkeypatch.setattr(parking, "SHARE", 0.0)
+
+
+def passes_of(make):
+    """How often the model runs, and what is made."""
+    calls = []
+    hook = MODEL.model.diffusion_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        made = make()
+    finally:
+        hook.remove()
+    return len(calls), made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_scene_that_waited_is_the_one_that_is_made_again(name, request):
+    settings = {"frames": 27} | CASES[name]()
+    n = settings.get("frames_per_chunk", FRAMES)
+    home, away = f"Scene home: {RED}", f"Scene away: {BLUE}"
+    how = "keep" if "clean_pass" in settings else "recache"
+    shots = (0, home), (3, away), (4, GREEN, how), (5, home, f"@{at(1, n)}"), (6, away), (7, home)
+    film = schedule(script(*shots, frames=n))
+    passes, waited = passes_of(lambda: sample(film, **settings))
+    request.getfixturevalue("no_room_to_wait")
+    more, again = passes_of(lambda: sample(film, **settings))
+    assert torch.equal(waited, again)
+    assert passes < more
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -190,7 +190,8 @@ def test_shots_and_scenes_of_a_film_are_listed_with_their_costs():
     ]
     first, second = lines[scenes + 1 : scenes + 3]
     assert first.startswith("- scene 1: 3.75 s, ")
-    assert first.endswith("; passes to remember it when it comes back: 2")
+    waits = "; while it is away it waits in host memory, passes when it comes back: 1"
+    assert first.endswith(waits)
     assert second.startswith("- scene 2: 3 s, ") and second.endswith(" MB of keys and values")
     assert "reads 5 remembered latent frames: 1 moment, 2 sink, 1 history, 1 tail." in text
     assert "- Shots begin at 0, 1.31, 2.81 and 4.31 s" in lines

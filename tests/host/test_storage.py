@@ -8,7 +8,9 @@ import tiny
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 
+from relax_memory.direction.shots import Shot
 from relax_memory.host.room.budget import Budget, make_budget
+from relax_memory.host.room.parking import waiting
 from relax_memory.memory.costs import Costs
 from relax_memory.memory.storage import Storage
 from relax_memory.policies import RelaxedMemory
@@ -110,6 +112,33 @@ def test_auto_keeps_memory_on_the_gpu_only_where_enough_is_left_of_it(monkeypatc
     cases = [(needed, 0), (needed - 1, 0), (needed, 1), (needed + 1, 1)]
     chosen = [budget("auto", free_bytes=free, spared_bytes=spared) for free, spared in cases]
     assert [each.storage.device for each in chosen] == ["gpu", "cpu", "cpu", "gpu"]
+
+
+def test_scenes_that_spare_most_passes_wait_where_there_is_room_for_some(monkeypatch):
+    """Half of the host memory that the run leaves is given out; the rest keep their latents."""
+    model = tiny.remembering()
+    monkeypatch.setattr(model, "load_device", torch.device("cuda"))
+    starts = {0: 0, 2: 1, 6: 0, 7: 2, 8: 1}  # chunk: scene
+    shots = tuple(
+        Shot(first_chunk=chunk, prompt=0, scene=scene, transition="cut" if chunk else "keep")
+        for chunk, scene in starts.items()
+    )
+    film = Storyboard(RelaxedMemory(), total_frames=30, chunk_frames=3, shots={"positive": shots})
+
+    def chosen(free_bytes: int, device: str = "gpu") -> dict[int, int]:
+        monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: free_bytes)
+        sizes = {"rows": 1, "height": 4, "width": 6}
+        return waiting(make_budget(model, film, Storage(device=device), **sizes), film)
+
+    both = chosen(10**9)
+    assert list(both) == [1, 0]  # the third never comes back
+    budget = make_budget(model, film, Storage(device="cpu"), rows=1, height=4, width=6)
+    assert both == {scene: budget.scenes[scene].bytes for scene in (1, 0)}
+    assert chosen(2 * sum(both.values())) == both
+    assert chosen(2 * sum(both.values()) - 1) == {1: both[1]}
+    assert chosen(2 * min(both.values()) - 1) == {}
+    assert chosen(2 * sum(both.values()), "cpu") != both
+    assert chosen(2 * sum(both.values()) + budget.host_bytes, "cpu") == both
 
 
 def test_for_a_window_that_cannot_fit_only_its_own_settings_are_named(monkeypatch):

@@ -5,6 +5,7 @@ Decides before sampling, from computed bytes and measured free memory; knows no 
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import comfy.model_management
@@ -29,7 +30,8 @@ class Budget:
 
     Three sizes are easily taken for each other: `device_bytes` is what this rollout needs beside
     the weights; as many are *reserved*, that is, asked of the host before it loads; and *spared*
-    are those that a VAE needs there in turns with the model, which "auto" leaves free.
+    are those that a VAE needs there in turns with the model, which "auto" leaves free. `scenes` are
+    the costs of each, `costs` those of all of the film at any one time.
     """
 
     policy: Policy
@@ -40,6 +42,7 @@ class Budget:
     device: torch.device
     device_free_bytes: int
     host_free_bytes: int
+    scenes: tuple[Costs, ...] = ()
 
     @property
     def device_bytes(self) -> int:
@@ -93,6 +96,8 @@ def make_budget(
     if storage.dtype == "fp8" and not supports_fp8(device):
         log.warning("reservoir_dtype: %s cannot store fp8, so model precision is used.", device)
         storage = replace(storage, dtype="model")
+    shape = model_shape(model, height, width)
+    scenes = tuple(costs(plan, shape, storage, rows=rows) for plan in storyboard.plans)
     budget = Budget(
         policy=storyboard.policy,
         storage=storage,
@@ -108,10 +113,11 @@ def make_budget(
                 ]
             )
         ),
-        costs=_costs(storyboard, model_shape(model, height, width), storage, rows),
+        costs=_at_once(scenes, moments_bytes=rows * len(storyboard.moments) * shape.frame_bytes),
         device=device,
         device_free_bytes=_free_bytes(device, model),
         host_free_bytes=_free_bytes(torch.device("cpu"), model),
+        scenes=scenes,
     )
     if storage.device != "auto":
         return budget
@@ -122,17 +128,8 @@ def make_budget(
     return replace(budget, storage=replace(storage, device="cpu"))
 
 
-def scene_costs(
-    storyboard: Storyboard, shape: ModelShape, storage: Storage, *, rows: int
-) -> list[Costs]:
-    """Those of each scene."""
-    return [costs(plan, shape, storage, rows=rows) for plan in storyboard.plans]
-
-
-def _costs(storyboard: Storyboard, shape: ModelShape, storage: Storage, rows: int) -> Costs:
+def _at_once(scenes: Sequence[Costs], moments_bytes: int) -> Costs:
     """Those of the scene that needs most, as one is remembered at a time, and of all moments."""
-    scenes = scene_costs(storyboard, shape, storage, rows=rows)
-    moments_bytes = rows * len(storyboard.moments) * shape.frame_bytes
     return Costs(
         bank_bytes=max(scene.bank_bytes for scene in scenes),
         buffer_bytes=max(scene.buffer_bytes for scene in scenes) + moments_bytes,

@@ -21,7 +21,8 @@ from ..model.attention import check_supported, with_memory
 from ..model.family import grid_of
 from ..options import Options, options_of
 from ..shots import laid_out
-from .budget import Budget, make_budget, model_shape, scene_costs
+from .budget import Budget, make_budget
+from .parking import waiting
 
 
 def forecast(  # noqa: PLR0913  (the inputs of its node)
@@ -77,15 +78,16 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         grid=grid,
     )
     first, steps = followed["sigmas_first"], followed["steps"]
-    passes = Passes(
-        first_steps=steps if first is None else len(first) - 1,
-        steps=steps,
-        clean_pass=followed["clean_pass"],
-    )
     latent_height, latent_width = grid.latent_size(width, height)
     rows = batch_size * (len(positive or [None]) + (not math.isclose(cfg, 1.0)))
     size = {"rows": rows, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, storyboard, remembered.storage, **size)
+    passes = Passes(
+        first_steps=steps if first is None else len(first) - 1,
+        steps=steps,
+        clean_pass=followed["clean_pass"],
+        parked=frozenset(waiting(chosen, storyboard)),
+    )
     tiers = [
         make_budget(model, storyboard, Storage(device=device, dtype=dtype), **size)
         for device in ("gpu", "cpu")
@@ -111,15 +113,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
             },
         ),
         shots=words,
-        scene_bytes=[
-            held.bank_bytes + held.buffer_bytes
-            for held in scene_costs(
-                storyboard,
-                model_shape(model, latent_height, latent_width),
-                chosen.storage,
-                rows=rows,
-            )
-        ],
+        scene_bytes=[scene.bytes for scene in chosen.scenes],
         remarks=[*notes, *said],
     )
     return text, draw_plan(storyboard, fps=fps, words=words)

@@ -25,6 +25,7 @@ from ..model.family import grid_of
 from ..options import KEY
 from ..sampling.prompts import Film, Prompts
 from .budget import Budget, check_budget, make_budget
+from .parking import waiting
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
@@ -74,6 +75,7 @@ def add_reservation(model: ModelPatcher) -> None:
                 storage=budget.storage,
                 reserved_bytes=budget.device_bytes,
                 film=film,
+                parked=frozenset(waiting(budget, film.storyboard)),
             )
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,

@@ -70,7 +70,11 @@ class GuidedRollout:
         self._network = guider.model_patcher.model.diffusion_model
         self._ledger = Ledger(partial(suspects, model_options, self._network))
         self._session = Session(
-            self.storyboard, options.storage, guider.model_patcher.load_device, self._ledger
+            self.storyboard,
+            options.storage,
+            guider.model_patcher.load_device,
+            self._ledger,
+            waiting=options.parked,
         )
         self._past = Remembering(
             guider,
@@ -135,12 +139,12 @@ class GuidedRollout:
 
     def _to_make(self) -> Iterator[Chunk]:
         """The chunks that are not there, each when all that it reads is remembered."""
-        scene = None
+        before = None
         for chunk in self.storyboard:
             if chunk.film_frame >= self._finished_frames:
-                if scene not in (None, chunk.scene):
-                    self._past.leave(scene)
-                scene = chunk.scene
+                if before is not None and before.scene != chunk.scene:
+                    self._past.leave(before)
+                before = chunk
                 self._past.recall(chunk)
                 self._start = time.perf_counter()
                 yield chunk

@@ -88,13 +88,17 @@ class Remembering:
 
     def recall(self, chunk: Chunk) -> None:
         """Have all remembered that came before a chunk in its scene, and the moment it reads."""
+        self._session.unpark(chunk.scene)
         self._remember_first(chunk.scene, chunk.index)
         self._recall_moments(chunk)
 
-    def leave(self, scene: int) -> None:
-        """Let go of what a scene remembers."""
-        self._session.forget(scene)
-        self._remembered.pop(scene, None)
+    def leave(self, chunk: Chunk) -> None:
+        """Let go of what a scene remembers after this chunk of it, or let it wait."""
+        if chunk.scene in self._session.waiting and self._storyboard.goes_on(chunk):
+            self._session.park(chunk.scene)
+        else:
+            self._session.forget(chunk.scene)
+            self._remembered.pop(chunk.scene, None)
 
     def catch_up(self, missing: NoMemoryYet, chunk: Chunk) -> None:
         """Let a stream that takes part for the first time remember what came before this chunk."""

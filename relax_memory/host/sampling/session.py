@@ -34,17 +34,29 @@ class NoMemoryYet(Exception):
 
 
 class Session:
-    """Memories of one run by stream and scene, and the pass for which the model is called."""
+    """Memories of one run by stream and scene, and the pass for which the model is called.
+
+    Scenes that are `waiting` are parked in host memory while they are away.
+    """
 
     def __init__(
-        self, storyboard: Storyboard, storage: Storage, device: torch.device, ledger: Ledger
+        self,
+        storyboard: Storyboard,
+        storage: Storage,
+        device: torch.device,
+        ledger: Ledger,
+        *,
+        waiting: frozenset[int] = frozenset(),
     ) -> None:
         self.storyboard = storyboard
         self.storage = storage
         self.ledger = ledger
+        self.waiting = waiting
         self.memories: dict[tuple[Stream, int], Memory] = {}
         self._moments: dict[Stream, Moments] = {}
         self._others: dict[object, Stream] = {}
+        self._parked: dict[int, dict[tuple[Stream, int], Memory]] = {}
+        self._device = device
         self._transfer = Transfer(device) if storage.device == "cpu" else None
 
     def begin(self, pass_: Pass) -> None:
@@ -119,6 +131,20 @@ class Session:
     def forget(self, scene: int) -> None:
         """Let go of what a scene remembers."""
         self.memories = {key: m for key, m in self.memories.items() if key[1] != scene}
+
+    def park(self, scene: int) -> None:
+        """Let what a scene remembers wait in host memory."""
+        self._parked[scene] = {key: m for key, m in self.memories.items() if key[1] == scene}
+        for memory in self._parked[scene].values():
+            memory.move(torch.device("cpu"))
+        self.forget(scene)
+
+    def unpark(self, scene: int) -> None:
+        """Take back what a scene remembers, if it waits."""
+        back = self._parked.pop(scene, {})
+        for memory in back.values():
+            memory.move(self._device)
+        self.memories |= back
 
     @contextmanager
     def aside(self, scene: int) -> Iterator[None]:
