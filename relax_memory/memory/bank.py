@@ -10,6 +10,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
+from .copies import Copies
 from .storage import Packed, pack, room, unpack
 from .transfer import Arrival, Transfer
 
@@ -83,10 +84,12 @@ class Bank:
         """The slot that holds `frame`, or None."""
         return self._slots.get(frame)
 
-    def store(self, layer: int, frames: dict[int, Pair]) -> None:
-        """Copy frames' un-rotated keys and values `[B, tokens, heads, D]` into their slots."""
-        targets: list[Tensor] = []
-        sources: list[Tensor] = []
+    def store(self, layer: int, frames: dict[int, Pair], copies: Copies | None = None) -> None:
+        """Copy frames' un-rotated keys and values `[B, tokens, heads, D]` into their slots.
+
+        What one launch can do together with others is left to `copies` where they are given.
+        """
+        now = Copies() if copies is None else copies
         for frame, pair in frames.items():
             slot = self._slots[frame]
             for tensor, stored in zip(pair, self._stored(layer, pair), strict=True):
@@ -96,12 +99,11 @@ class Bank:
                     for part, place in zip(packed.parts, target.parts, strict=True):
                         self._transfer.send(part, place)
                 elif self._dtype == "model":
-                    targets.append(target.data)
-                    sources.append(tensor)
+                    now.add(target.data, tensor)
                 else:
                     pack(tensor, self._dtype, out=target)
-        if targets:
-            torch._foreach_copy_(targets, sources)  # in one launch
+        if copies is None:
+            now.run()
 
     def fetch(self, layer: int, slot: int, row: int | None = None) -> None:
         """Start bringing a slot's content, all rows or one, to the device if it lies elsewhere.

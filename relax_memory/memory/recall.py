@@ -6,8 +6,10 @@ rotated, where attention will read it, layer by layer in the same pass; so a chu
 ready in one contiguous buffer per layer, and what is already in place stays (rotated sinks, say).
 """
 
+from __future__ import annotations
+
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,10 +21,9 @@ from ..plan import Plan
 from ..roles import ROLES, Role, Roles
 from ..scoring import choose_history, frame_means
 from .bank import Bank, Pair
-from .buffer import KeyValueBuffer, Span
+from .buffer import KeyValueBuffer, Placed, Span
+from .copies import Copies
 from .transfer import Transfer
-
-Rotate = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Selection:
 
     chunk: Chunk
     history: tuple[tuple[int, ...], ...]
-    scores: tuple[tuple[float, ...], ...]
+    scores: Scores
 
 
 class Pinned(NamedTuple):
@@ -72,7 +73,16 @@ class Arrangement(NamedTuple):
     moves: list[Move]
     places: dict[FrameRows, Place]
 
+    def fetch(self, layer: int) -> None:
+        """Start bringing it to the device from where it is stored."""
+        for what, place in self.places.items():
+            place.bank.fetch(layer, place.slot, what.row)
 
+    def load(self, layer: int) -> dict[FrameRows, Pair]:
+        return {what: p.bank.load(layer, p.slot, what.row) for what, p in self.places.items()}
+
+
+Scores = tuple[tuple[float, ...], ...]  # of each row, one for each candidate
 Moments = dict[int, dict[int, Pair]]  # film frame: layer: its un-rotated keys and its values
 
 
@@ -81,9 +91,8 @@ class Memory:
 
     Args:
         plan: the scene's plan.
-        layers: number of transformer blocks.
-        rows: samples in this stream.
-        rotate: `(keys [B, tokens, heads, head_dim] of one frame, time) -> rotated keys`.
+        buffer: where it is read, perhaps beside others.
+        rows: of the buffer, one for each sample of the stream.
         dtype: precision of stored history candidates, see `storage`.
         transfer: stores in host memory through this; None: on the device of the model.
         moments: of this stream, in all scenes; those that are asked for are filled in as they are
@@ -93,43 +102,43 @@ class Memory:
     def __init__(
         self,
         plan: Plan,
+        buffer: KeyValueBuffer,
         *,
-        layers: int,
-        rows: int,
-        rotate: Rotate,
+        rows: slice,
         dtype: str = "model",
         transfer: Transfer | None = None,
         moments: Moments | None = None,
     ) -> None:
         def bank(dtype: str, frames: int) -> Bank:
-            return Bank(layers=layers, capacity_frames=frames, dtype=dtype, transfer=transfer)
+            return Bank(
+                layers=buffer.layers, capacity_frames=frames, dtype=dtype, transfer=transfer
+            )
 
         certain_frames, other_frames = (
             plan.peak_frames(ahead_chunks=2, certain=certain) for certain in (True, False)
         )
         self._plan = plan
-        self._rotate = rotate
-        self._layers = layers
+        self.buffer = buffer
+        self.rows = rows
         if dtype == "model":  # a frame stays where it is when it becomes a candidate
             self._certain = self._history = bank(dtype, certain_frames + other_frames)
             self._banks: tuple[Bank, ...] = (self._certain,)
         else:
             self._certain, self._history = bank("model", certain_frames), bank(dtype, other_frames)
             self._banks = (self._certain, self._history)
-        self.buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames)
         self._moments = {} if moments is None else moments
         self._means: dict[int, Tensor] = {}
         self._demoted: list[int] = []
-        self._ready = [0] * layers
+        self._ready = [0] * buffer.layers
         self._placed: dict[tuple[int, int], tuple[int | Pinned, int]] = {}
-        self._next = self._turn_to(plan.chunk(0), rows)
+        self._next = self._turn_to(plan.chunk(0))
         self._before = self.selection
-        self._waiting = dict.fromkeys(range(layers), self._next) if self._next.moves else {}
+        self._waiting = dict.fromkeys(range(buffer.layers), self._next) if self._next.moves else {}
 
     @property
     def bytes(self) -> int:
         """Bytes of keys and values held, stored and ready to read."""
-        return sum(bank.bytes for bank in self._banks) + self.buffer.bytes
+        return sum(bank.bytes for bank in self._banks) + self.buffer.bytes_of(self.rows)
 
     def move(self, device: torch.device) -> None:
         """Go to a device with all keys and values. It is read and written only on the model's."""
@@ -141,66 +150,104 @@ class Memory:
         """What is read in `chunk`, the one that is remembered next or was last."""
         return self.selection if self.selection.chunk.index == chunk.index else self._before
 
-    def read(self, pass_: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def stands_before(self, other: Memory) -> bool:
+        """Whether the other's rows are the next ones in the same buffer."""
+        return self.buffer is other.buffer and self.rows.stop == other.rows.start
+
+    def read(
+        self, pass_: Pass, layer: int, keys: Tensor, values: Tensor, *others: Memory
+    ) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of what the pass reads and of the chunk itself, until `commit`.
 
         Args:
             keys, values: of the running chunk `[B, L, heads, head_dim]`, keys rotated.
+            others: memories whose rows follow, each standing before the next.
 
         Raises:
             RuntimeError: this layer has not remembered the chunk before, or has remembered this one
                 already.
         """
         chunk = pass_.chunk
-        if self._ready[layer] != chunk.index:
-            raise RuntimeError(
-                f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
-                f"with chunk {self._ready[layer] - 1}."
-            )
-        if layer in self._waiting:
+        waiting: list[tuple[Memory, Arrangement, dict[int, Pair]]] = []
+        for memory in (self, *others):
+            memory._check_ready(chunk, layer)
+            if layer in memory._waiting:
+                waiting.append((memory, memory._waiting.pop(layer), {}))
+        if waiting:
             self.buffer.reserve(layer, chunk.length_frames, keys)
-            self._place(layer, self._waiting.pop(layer), {})
+            self._place(layer, waiting)
         past = _spans(chunk.roles, self._plan.policy.reads(pass_, layer))
-        return self.buffer.append(layer, chunk.length_frames, keys, values, past)
+        rows = slice(self.rows.start, (self, *others)[-1].rows.stop)
+        return self.buffer.append(layer, chunk.length_frames, keys, values, past, rows=rows)
 
-    def commit(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> None:
+    def commit(
+        self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor, *others: Memory
+    ) -> None:
         """Remember a chunk in one layer and prepare what the next chunk reads there.
 
         Call it layer by layer, after that layer's attention.
 
         Args:
             keys, values: `[B, L, heads, head_dim]`, keys un-rotated.
+            others: memories whose rows follow, as for `read`.
 
         Raises:
             RuntimeError: layer 0, which chooses what the next chunk reads, was left out.
         """
-        if layer > 0 and self._ready[0] <= chunk.index:
-            raise RuntimeError(
-                f"Layer 0 is left out while chunk {chunk.index} is being remembered, but it "
-                "chooses the history: remove layer 0 from the node that skips layers."
-            )
-        fresh = {
-            frame: (key, value)
-            for frame, key, value in zip(
-                chunk.frames,
-                keys.chunk(chunk.length_frames, dim=1),
-                values.chunk(chunk.length_frames, dim=1),
-                strict=True,
-            )
-        }
-        for frame, (key, value) in fresh.items():
-            moment = self._moments.get(frame + chunk.frames_elsewhere)
-            if moment is not None and layer not in moment:  # as it was remembered first
-                moment[layer] = key.clone(), value.clone()
+        together = (self, *others)
+        parts = list(zip(keys.chunk(len(together)), values.chunk(len(together)), strict=True))
+        for memory in together:
+            if layer > 0 and memory._ready[0] <= chunk.index:
+                raise RuntimeError(
+                    f"Layer 0 is left out while chunk {chunk.index} is being remembered, but it "
+                    "chooses the history: remove layer 0 from the node that skips layers."
+                )
         if layer == 0:
-            self._turn_to_next(chunk, keys)
+            _turn_to_next(together, chunk, [keys for keys, _ in parts])
+        fresh = [
+            memory._fresh(chunk, layer, *part) for memory, part in zip(together, parts, strict=True)
+        ]
         # Load first, store last: a frame that moves may lie in the slot that a new one takes, and
         # what is read next must not queue behind what is stored now.
-        stored = self._place(layer, self._next, fresh)
-        self._ready[layer] = chunk.index + 1
-        self._history.store(layer, {frame: stored[FrameRows(frame)] for frame in self._demoted})
+        coming = [(m, m._next, pairs) for m, pairs in zip(together, fresh, strict=True)]
+        loaded = self._place(layer, coming)
+        copies = Copies()
+        for memory, pairs, stored in zip(together, fresh, loaded, strict=True):
+            memory._store(layer, pairs, stored, copies)
+            memory._ready[layer] = chunk.index + 1
+        copies.run()
+
+    def _check_ready(self, chunk: Chunk, layer: int) -> None:
+        if self._ready[layer] != chunk.index:
+            raise RuntimeError(
+                f"Layer {layer} reads memory for chunk {chunk.index}, but what it remembers ends "
+                f"with chunk {self._ready[layer] - 1}."
+            )
+
+    def _fresh(self, chunk: Chunk, layer: int, keys: Tensor, values: Tensor) -> dict[int, Pair]:
+        """The frames of a chunk; those that are moments are kept as they were first."""
+        frames = chunk.length_frames
+        parts = zip(keys.chunk(frames, dim=1), values.chunk(frames, dim=1), strict=True)
+        fresh = dict(zip(chunk.frames, parts, strict=True))
+        for frame, (key, value) in fresh.items():
+            moment = self._moments.get(frame + chunk.frames_elsewhere)
+            if moment is not None and layer not in moment:
+                moment[layer] = key.clone(), value.clone()
+        return fresh
+
+    def _store(
+        self,
+        layer: int,
+        fresh: dict[int, Pair],
+        stored: dict[FrameRows, Pair],
+        copies: Copies,
+    ) -> None:
+        """Store what comes to stay, and in fp8 what has been loaded to become a candidate."""
+        demoted = {frame: stored[FrameRows(frame)] for frame in self._demoted}
+        self._history.store(layer, demoted, copies)
         for bank in self._banks:
-            bank.store(layer, {f: pair for f, pair in fresh.items() if bank.slot(f) is not None})
+            kept = {f: pair for f, pair in fresh.items() if bank.slot(f) is not None}
+            bank.store(layer, kept, copies)
 
     def rewind(self, chunk: Chunk) -> None:
         """Go back to before a chunk that is to be remembered once more, under other words.
@@ -208,25 +255,31 @@ class Memory:
         What it reads must have lingered. Layer 0 does not know the words, so its choices stay.
         """
         self._placed.clear()  # frames of the chunk that stand there are made anew
-        self._next = self._turn_to(chunk, rows=len(self.selection.history))
-        self._waiting = dict.fromkeys(range(self._layers), self._next)
-        self._ready = [chunk.index] * self._layers
+        self._next = self._turn_to(chunk)
+        self._waiting = dict.fromkeys(range(self.buffer.layers), self._next)
+        self._ready = [chunk.index] * self.buffer.layers
 
     @property
     def frames(self) -> tuple[int, ...]:
         """Frames in storage, oldest first."""
         return tuple(sorted(frame for bank in self._banks for frame in bank.frames))
 
-    def _turn_to_next(self, chunk: Chunk, keys: Tensor) -> None:
-        """Choose for the next chunk, note what must move, and forget what nothing will read."""
+    def _meet(self, chunk: Chunk, keys: Tensor) -> Tensor | None:
+        """Note how a chunk looks in layer 0; returns the scores for the next, if it has any."""
         if not self._plan.has_chunk(chunk.index + 1):  # remembered for a moment of it
+            return None
+        means = frame_means(keys, chunk.length_frames)
+        self._means.update(zip(chunk.frames, means.unbind(1), strict=True))
+        return self._scores(self._plan.chunk(chunk.index + 1).roles)
+
+    def _turn_to_next(self, chunk: Chunk, scores: Scores | None) -> None:
+        """Choose for the next chunk, note what must move, and forget what nothing will read."""
+        if not self._plan.has_chunk(chunk.index + 1):
             self._next, self._demoted = Arrangement([], {}), []
             return
         following = self._plan.chunk(chunk.index + 1)
-        means = frame_means(keys, chunk.length_frames)
-        self._means.update(zip(chunk.frames, means.unbind(1), strict=True))
         self._before = self.selection
-        self._next = self._turn_to(following, rows=keys.shape[0], fresh=chunk.frames)
+        self._next = self._turn_to(following, fresh=chunk.frames, scores=scores)
         kept = [f for f in self._means if self._plan.stays_after(f, following.index)]
         home = {
             f: self._certain if self._plan.is_certain_after(f, following.index) else self._history
@@ -240,12 +293,19 @@ class Memory:
             bank.keep(f for f in kept if home[f] is bank)
         self._means = {f: self._means[f] for f in kept}
 
-    def _turn_to(self, chunk: Chunk, rows: int, fresh: tuple[int, ...] = ()) -> Arrangement:
+    def _turn_to(
+        self,
+        chunk: Chunk,
+        *,
+        fresh: tuple[int, ...] = (),
+        scores: Scores | None = None,
+    ) -> Arrangement:
         """Choose what a chunk reads, and find what must move for it.
 
-        Frames that are `fresh` are stored as they were remembered before, if at all.
+        Frames that are `fresh` are stored as they were remembered before, if at all. Scores that
+        are not given are computed.
         """
-        self.selection = self._choose(chunk, rows)
+        self.selection = self._choose(chunk, scores)
         moves = self._arrange()
         return Arrangement(moves, self._places(m.what for m in moves if m.what.frame not in fresh))
 
@@ -260,13 +320,21 @@ class Memory:
                     places[what] = Place(bank, slot)
         return places
 
-    def _choose(self, chunk: Chunk, rows: int) -> Selection:
+    def _scores(self, roles: Roles) -> Tensor | None:
+        """Of each row `[rows, candidates]`, where there is a choice."""
+        if not roles.has_choice:
+            return None
+        parts = (roles.candidates, roles.sink, roles.tail)
+        return self._plan.policy.scores(*map(self._stack, parts))
+
+    def _choose(self, chunk: Chunk, scores: Scores | None) -> Selection:
         roles = chunk.roles
         if not roles.has_choice:
-            return _without_choice(chunk, rows)
-        parts = (roles.candidates, roles.sink, roles.tail)
-        scored = self._plan.policy.scores(*map(self._stack, parts))
-        scores = tuple(map(tuple, scored.tolist()))
+            return _without_choice(chunk, rows=self.rows.stop - self.rows.start)
+        if scores is None:
+            scored = self._scores(roles)
+            assert scored is not None
+            scores = _read(scored)
         history = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
         return Selection(chunk=chunk, history=tuple(history), scores=scores)
 
@@ -302,34 +370,58 @@ class Memory:
         return [*zip(pinned, itertools.count(before)), *zip(frames, times, strict=True)]
 
     def _place(
-        self, layer: int, arrangement: Arrangement, fresh: dict[int, Pair]
-    ) -> dict[FrameRows, Pair]:
-        """Put what must move, from where it is stored or from the chunk itself.
+        self, layer: int, coming: list[tuple[Memory, Arrangement, dict[int, Pair]]]
+    ) -> list[dict[FrameRows, Pair]]:
+        """Put what must move in memories of this buffer, from where it is stored or from the chunk.
 
-        Returns what was loaded; what the next layer needs is on its way then.
+        Returns what was loaded for each; what the next layer needs is on its way then.
         """
-        moves, places = arrangement
-        stored = {
-            what: place.bank.load(layer, place.slot, what.row) for what, place in places.items()
-        }
-        placed = []
+        loaded = [arrangement.load(layer) for _, arrangement, _ in coming]
+        placed = [
+            each
+            for (memory, arrangement, fresh), stored in zip(coming, loaded, strict=True)
+            for each in memory._placements(layer, arrangement.moves, stored, fresh)
+        ]
+        self.buffer.place(layer, placed)
+        if layer + 1 < self.buffer.layers:
+            for _, arrangement, _ in coming:
+                arrangement.fetch(layer + 1)
+        return loaded
+
+    def _placements(
+        self,
+        layer: int,
+        moves: list[Move],
+        stored: dict[FrameRows, Pair],
+        fresh: dict[int, Pair],
+    ) -> Iterator[Placed]:
         for what, position, time in moves:
+            frame = what.frame
             if what in stored:
                 keys, values = stored[what]
             else:
-                frame = what.frame
                 pair = (
                     self._moments[frame.film_frame][layer]
                     if isinstance(frame, Pinned)
                     else fresh[frame]
                 )
                 keys, values = (tensor[what.rows] for tensor in pair)
-            placed.append((position, what.rows, (self._rotate(keys, time), values)))
-        self.buffer.place(layer, placed)
-        if layer + 1 < self._layers:
-            for what, place in places.items():
-                place.bank.fetch(layer + 1, place.slot, what.row)
-        return stored
+            first = self.rows.start + (what.row or 0)
+            yield Placed(position, slice(first, first + len(keys)), time, (keys, values))
+
+
+def _turn_to_next(together: Sequence[Memory], chunk: Chunk, keys: Sequence[Tensor]) -> None:
+    """Choose for the next chunk in memories of one plan; the host waits once for all scores."""
+    scored = [memory._meet(chunk, own) for memory, own in zip(together, keys, strict=True)]
+    there = [scores for scores in scored if scores is not None]
+    read = iter(_read(torch.cat(there)) if there else ())
+    for memory, scores in zip(together, scored, strict=True):
+        own = None if scores is None else tuple(itertools.islice(read, len(scores)))
+        memory._turn_to_next(chunk, own)
+
+
+def _read(scores: Tensor) -> Scores:
+    return tuple(map(tuple, scores.tolist()))
 
 
 def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:

@@ -25,7 +25,7 @@ class PlainBank:
     def slot(self, frame: int) -> int | None:
         return frame if frame in self._kept else None
 
-    def store(self, layer: int, frames: dict) -> None:
+    def store(self, layer: int, frames: dict, _copies: object = None) -> None:
         for frame, pair in frames.items():
             parts = [pack(tensor.clone(), self._dtype) for tensor in pair]
             self._stored[layer, frame] = parts, pair[0].dtype

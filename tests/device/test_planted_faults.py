@@ -94,10 +94,10 @@ def test_a_slot_that_is_fetched_while_it_is_still_filled(plant):
 def test_a_slot_that_is_filled_before_what_was_in_it_is_read(plant, where):
     commit = host.part("memory.recall").Memory.commit
 
-    def read_last(self, chunk, layer, keys, values):
+    def read_last(self, *arguments):
         place, given = self._place, []
-        self._place = lambda *arguments: given.extend(arguments) or {}
-        commit(self, chunk, layer, keys, values)
+        self._place = lambda layer, coming: given.extend((layer, coming)) or [{} for _ in coming]
+        commit(self, *arguments)
         del self._place
         place(*given)
 
@@ -150,9 +150,9 @@ def test_pinned_memory_that_is_never_released(plant):
 def test_keys_that_outlive_the_run(plant):
     commit, kept = host.part("memory.recall").Memory.commit, []
 
-    def and_keep(self, chunk, layer, keys, values):
+    def and_keep(self, chunk, layer, keys, *others):
         kept.append(keys)
-        commit(self, chunk, layer, keys, values)
+        commit(self, chunk, layer, keys, *others)
 
     plant("memory.recall", "Memory.commit", and_keep)
     assert f"bytes on {CARDS[0].device}" in found("gpu")

@@ -4,16 +4,30 @@ import math
 
 import torch
 
+from relax_memory.memory.buffer import KeyValueBuffer
+from relax_memory.memory.recall import Memory
 from relax_memory.passes import Pass
 
 LAYERS, TOKENS, HEADS, HEAD_DIM = 2, 2, 2, 4
 
 
-def rotate(keys, time):
+def rotated(keys, time):
     """RoPE with one frequency."""
     even, odd = keys.unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = math.cos(time), math.sin(time)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+def rotate(keys, times):
+    """In place, each frame to its time."""
+    for frame, time in zip(keys.chunk(len(times), dim=1), times, strict=True):
+        frame.copy_(rotated(frame, time))
+
+
+def make_memory(plan, rows, layers=LAYERS, **tier):
+    """A memory of our own, in a buffer of its own."""
+    buffer = KeyValueBuffer(layers=layers, rows=rows, frames=plan.buffer_frames, rotate=rotate)
+    return Memory(plan, buffer, rows=slice(0, rows), **tier)
 
 
 class NaiveMemory:
@@ -51,8 +65,8 @@ class NaiveMemory:
             (frame, time) for (frame, is_read), time in zip(frames, times, strict=True) if is_read
         ]
         past = [self._frames[layer, frame] for frame, _ in read]
-        rotated = [rotate(key, time) for (key, _), (_, time) in zip(past, read, strict=True)]
-        return torch.cat([*rotated, keys]), torch.cat([*(value for _, value in past), values])
+        there = [rotated(key, time) for (key, _), (_, time) in zip(past, read, strict=True)]
+        return torch.cat([*there, keys]), torch.cat([*(value for _, value in past), values])
 
     def commit(self, chunk, layer, keys, values):
         pairs = zip(keys.split(TOKENS), values.split(TOKENS), strict=True)

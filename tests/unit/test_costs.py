@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from unit.naive_memory import cleaning
+from unit.naive_memory import cleaning, make_memory
 
 from relax_memory.memory.costs import ModelShape, costs
-from relax_memory.memory.recall import Memory
 from relax_memory.memory.storage import Storage
 from relax_memory.memory.transfer import Transfer
 from relax_memory.plan import Plan
@@ -32,14 +31,7 @@ def test_a_minute_or_an_hour_costs_the_same():
 def test_computed_bytes_are_allocated_bytes(dtype, policy):
     shape = ModelShape(layers=2, heads=3, head_dim=8, tokens=5, element_bytes=4)
     plan = Plan(RelaxedMemory(reservoir_frames=40, **policy), total_frames=90, chunk_frames=3)
-    memory = Memory(
-        plan,
-        layers=2,
-        rows=2,
-        rotate=lambda keys, time: keys,
-        dtype=dtype,
-        transfer=Transfer(torch.device("cpu")),
-    )
+    memory = make_memory(plan, rows=2, dtype=dtype, transfer=Transfer(torch.device("cpu")))
     for chunk in plan:
         keys = torch.randn(2, 5 * chunk.length_frames, 3, 8)
         for layer in range(2):

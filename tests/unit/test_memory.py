@@ -17,19 +17,17 @@ from unit.naive_memory import (
     NaiveMemory,
     cleaning,
     denoising,
+    make_memory,
     rotate,
 )
 from unit.strategies import CHUNK_FRAMES, bounded_policies, plans
 
 from relax_memory.memory.bank import Bank
+from relax_memory.memory.buffer import KeyValueBuffer
 from relax_memory.memory.recall import Memory
 from relax_memory.memory.transfer import Transfer
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory, WindowMemory
-
-
-def make_memory(plan, rows, **tier):
-    return Memory(plan, layers=LAYERS, rows=rows, rotate=rotate, **tier)
 
 
 def remember(memory, chunk, fresh):
@@ -85,6 +83,36 @@ class Pair:
 def test_every_row_reads_its_own_memory_and_then_the_chunk(plan, rows, seed, transfer):
     for _ in Pair(plan, rows, seed=seed, transfer=transfer).run(None):
         pass
+
+
+@settings(max_examples=30)
+@given(
+    plans(longest=45),
+    st.integers(1, 2),
+    st.sampled_from(("model", "fp8")),
+    st.sampled_from((None, Transfer(torch.device("cpu")))),
+)
+def test_streams_of_one_buffer_read_together_what_each_reads_alone(plan, rows, dtype, transfer):
+    tier = {"dtype": dtype, "transfer": transfer}
+    alone = [make_memory(plan, rows, **tier) for _ in range(3)]
+    buffer = KeyValueBuffer(layers=LAYERS, rows=3 * rows, frames=plan.buffer_frames, rotate=rotate)
+    places = [slice(first, first + rows) for first in range(0, 3 * rows, rows)]
+    first, *others = together = [Memory(plan, buffer, rows=each, **tier) for each in places]
+    assert first.stands_before(others[0]) and not first.stands_before(others[1])
+    fresh = KeySource(3 * rows)
+    for chunk in plan:
+        for layer in range(LAYERS):
+            keys, values = fresh(chunk)
+            got = first.read(cleaning(chunk), layer, keys, values, *others)
+            for memory, part in zip(alone, places, strict=True):
+                expected = memory.read(cleaning(chunk), layer, keys[part], values[part])
+                assert all(torch.equal(g[part], e) for g, e in zip(got, expected, strict=True))
+            if plan.has_chunk(chunk.index + 1):
+                first.commit(chunk, layer, keys, values, *others)
+                for memory, part in zip(alone, places, strict=True):
+                    memory.commit(chunk, layer, keys[part], values[part])
+        assert [m.selection for m in together] == [m.selection for m in alone]
+    assert sum(m.bytes for m in together) == sum(m.bytes for m in alone)
 
 
 @settings(max_examples=10)
@@ -166,9 +194,9 @@ def test_a_frame_is_stored_only_if_a_later_chunk_than_the_next_reads_it(policy, 
     stored = Counter()
     store = Bank.store
 
-    def counting(bank, layer, frames):
+    def counting(bank, layer, frames, *copies):
         stored.update((layer, frame) for frame in frames)
-        store(bank, layer, frames)
+        store(bank, layer, frames, *copies)
 
     monkeypatch.setattr(Bank, "store", counting)
     plan = Plan(policy, total_frames=90, chunk_frames=3)

@@ -4,10 +4,9 @@ import itertools
 
 import pytest
 import torch
-from unit.naive_memory import HEAD_DIM, HEADS, LAYERS, TOKENS, KeySource, cleaning, rotate
+from unit.naive_memory import HEAD_DIM, HEADS, LAYERS, TOKENS, KeySource, cleaning, make_memory
 
 from relax_memory.memory import storage
-from relax_memory.memory.recall import Memory
 from relax_memory.memory.storage import FP8, FP8_MAX, pack, supports_fp8, unpack
 from relax_memory.memory.transfer import Transfer
 from relax_memory.plan import Plan
@@ -35,7 +34,7 @@ class Noted(Transfer):
 def copies_of_a_chunk(policy, rows, chunk, dtype="model"):
     """What goes both ways while a chunk is remembered, layer by layer; and its memory."""
     plan, transfer = Plan(policy, total_frames=90, chunk_frames=3), Noted()
-    memory = Memory(plan, layers=LAYERS, rows=rows, rotate=rotate, dtype=dtype, transfer=transfer)
+    memory = make_memory(plan, rows, dtype=dtype, transfer=transfer)
     source = KeySource(rows)
     for each in itertools.islice(plan, chunk + 1):
         layers = []

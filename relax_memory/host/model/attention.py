@@ -7,6 +7,7 @@ torch.compile leaves out what depends on the session: the host's compile node do
 `transformer_options`, so a compiled branch on it would be wrong for the next run.
 """
 
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ...grid import WAN
+from ...memory.recall import Memory
 from ...memory.storage import Storage
 from ...policies import Policy
 from ..options import KEY, Options, options_in
@@ -190,16 +192,18 @@ class MemoryAttention:
         raw_key: Tensor,
         value: Tensor,
     ) -> Tensor:
+        streams = session.streams(options)
+        size = len(query) // len(streams)
+        memories = session.memories_of(
+            streams, rows=size, model=network, transformer_options=options
+        )
         outputs = []
-        for stream, rows in session.streams(len(query), options):
-            memory = session.memory(
-                stream,
-                rows=rows.stop - rows.start,
-                model=network,
-                transformer_options=options,
-            )
-            session.ledger.note(stream, self._layer)
-            keys, values = memory.read(session.pass_, self._layer, key[rows], value[rows])
+        for part in _side_by_side(memories):
+            first, *others = memories[part]
+            rows = slice(part.start * size, part.stop * size)
+            for stream in streams[part]:
+                session.ledger.note(stream, self._layer)
+            keys, values = first.read(session.pass_, self._layer, key[rows], value[rows], *others)
             outputs.append(
                 optimized_attention(
                     query[rows].flatten(2),
@@ -210,8 +214,16 @@ class MemoryAttention:
                 )
             )
             if session.pass_.remembered:
-                memory.commit(session.pass_.chunk, self._layer, raw_key[rows], value[rows])
+                chunk = session.pass_.chunk
+                first.commit(chunk, self._layer, raw_key[rows], value[rows], *others)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _side_by_side(memories: list[Memory]) -> list[slice]:
+    """Parts of a call whose memories stand one after the other in a buffer, to be read at once."""
+    pairs = enumerate(itertools.pairwise(memories), 1)
+    apart = [index for index, (one, next_) in pairs if not one.stands_before(next_)]
+    return [slice(*ends) for ends in itertools.pairwise([0, *apart, len(memories)])]
 
 
 def _held_weakly(

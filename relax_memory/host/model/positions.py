@@ -1,13 +1,16 @@
 """Rotates remembered keys with the model's own positions."""
 
+import comfy.quant_ops
 import torch
 from comfy.ldm.flux.math import apply_rope1
 from comfy.ldm.wan.model import WanModel
 from torch import Tensor
 
+MOST_ANGLES = 64  # 0.8 MB each at 832x480
+
 
 class TimeRope:
-    """Rotates one frame's keys to a time with the model's own `rope_encode`.
+    """Rotates frames' keys to times with the model's own `rope_encode`.
 
     Angles are made in float32 whatever the model's precision, so that distant times stay exact.
     """
@@ -19,14 +22,23 @@ class TimeRope:
         self._size = (rows * patch_rows, columns * patch_columns)
         self._options = {"rope_options": transformer_options.get("rope_options")}
         self._scale = (self._options["rope_options"] or {}).get("scale_t", 1.0)
-        self._angles: dict[int, Tensor] = {}
+        self._angles: dict[tuple[int, ...], Tensor] = {}
 
-    def rotate(self, keys: Tensor, time: int) -> Tensor:
-        """Keys of one frame `[B, tokens, heads, head_dim]`, rotated to `time`."""
-        if time not in self._angles:
-            if len(self._angles) > 64:
+    def rotate(self, keys: Tensor, times: tuple[int, ...]) -> None:
+        """Rotate keys `[B, frames * tokens, heads, head_dim]` in place, each frame to its time."""
+        if times not in self._angles:
+            if len(self._angles) > MOST_ANGLES:
                 self._angles.clear()
-            self._angles[time] = self._model.rope_encode(
+            self._angles[times] = torch.cat([self._angle(time, keys) for time in times], dim=1)
+        angles, in_place = self._angles[times], getattr(comfy.quant_ops.ck, "apply_rope1_", None)
+        if in_place is not None:
+            in_place(keys, angles)
+        else:  # older hosts have none
+            keys.copy_(apply_rope1(keys, angles))
+
+    def _angle(self, time: int, keys: Tensor) -> Tensor:
+        if (time,) not in self._angles:
+            self._angles[time,] = self._model.rope_encode(
                 1,
                 *self._size,
                 t_start=time * self._scale,
@@ -34,4 +46,4 @@ class TimeRope:
                 dtype=torch.float32,
                 transformer_options=self._options,
             )
-        return apply_rope1(keys, self._angles[time])
+        return self._angles[time,]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from comfy.ldm.wan.model import WanModel
 
+from ...memory.buffer import KeyValueBuffer
 from ...memory.recall import Memory, Moments
 from ...memory.storage import Storage
 from ...memory.transfer import Transfer
@@ -73,11 +74,9 @@ class Session:
             return entry_id
         return self._others.setdefault(entry_id, Stream("other", len(self._others)))
 
-    def streams(self, rows: int, transformer_options: dict) -> list[tuple[Stream, slice]]:
-        """The streams of this call and their rows."""
-        ids = transformer_options.get("uuids") or [None]
-        size = rows // len(ids)
-        return [(self.name(id_), slice(i * size, (i + 1) * size)) for i, id_ in enumerate(ids)]
+    def streams(self, transformer_options: dict) -> list[Stream]:
+        """The streams of this call, of as many rows each."""
+        return [self.name(id_) for id_ in transformer_options.get("uuids") or [None]]
 
     @property
     def known(self) -> set[Stream]:
@@ -93,34 +92,45 @@ class Session:
         """Streams that have taken part, in whichever scene."""
         return tuple(self._moments)
 
-    def memory(
-        self, stream: Stream, *, rows: int, model: WanModel, transformer_options: dict
-    ) -> Memory:
-        """The memory of a stream, made when it first takes part.
+    def memories_of(
+        self, streams: list[Stream], *, rows: int, model: WanModel, transformer_options: dict
+    ) -> list[Memory]:
+        """The memories of streams, made when these first take part; all of one call in one buffer.
+
+        Args:
+            rows: of each stream.
 
         Raises:
-            NoMemoryYet: chunks were remembered before this stream took part, or a moment is to be
-                read that it has not remembered.
+            NoMemoryYet: chunks were remembered before a stream took part, or a moment is to be read
+                that it has not remembered.
         """
         chunk = self.pass_.chunk
-        key = stream, chunk.scene
-        moments = self.moments(stream)
-        for frame in chunk.roles.pinned:
-            if not moments[frame]:
-                raise NoMemoryYet(stream, frame)
-        if key not in self.memories:
-            if chunk.index:
+        for stream in streams:
+            moments = self.moments(stream)
+            for frame in chunk.roles.pinned:
+                if not moments[frame]:
+                    raise NoMemoryYet(stream, frame)
+            if chunk.index and (stream, chunk.scene) not in self.memories:
                 raise NoMemoryYet(stream)
-            self.memories[key] = Memory(
-                self.storyboard.plans[chunk.scene],
+        new = dict.fromkeys(s for s in streams if (s, chunk.scene) not in self.memories)
+        if new:
+            plan = self.storyboard.plans[chunk.scene]
+            buffer = KeyValueBuffer(
                 layers=len(model.blocks),
-                rows=rows,
+                rows=rows * len(new),
+                frames=plan.buffer_frames,
                 rotate=TimeRope(model, transformer_options).rotate,
-                dtype=self.storage.dtype,
-                transfer=self._transfer,
-                moments=moments,
             )
-        return self.memories[key]
+            for index, stream in enumerate(new):
+                self.memories[stream, chunk.scene] = Memory(
+                    plan,
+                    buffer,
+                    rows=slice(index * rows, (index + 1) * rows),
+                    dtype=self.storage.dtype,
+                    transfer=self._transfer,
+                    moments=self.moments(stream),
+                )
+        return [self.memories[stream, chunk.scene] for stream in streams]
 
     def moments(self, stream: Stream) -> Moments:
         """Moments of the film as a stream remembers them; empty ones are yet to come."""
