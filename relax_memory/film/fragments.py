@@ -6,7 +6,7 @@ wrong length or the first fragment alone. Knows neither latents nor how the frag
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -28,18 +28,23 @@ def whole_name(partial: Path) -> Path:
     return partial.with_name(partial.name.removesuffix(PARTIAL) + ".whole.mp4")
 
 
-def put_together(partial: Path, target: Path, chapters: Sequence[Chapter] = ()) -> None:
+def put_together(
+    partial: Path,
+    target: Path,
+    chapters: Sequence[Chapter] = (),
+    tags: Mapping[str, str] | None = None,
+) -> None:
     """Write the whole fragments of a video as an ordinary MP4 that starts fast.
 
-    Raises OSError or av.FFmpegError.
+    Its tags are those of the first fragment where no others are given. Raises OSError or
+    av.FFmpegError.
     """
     options = {"movflags": f"faststart+{TAGS}"}
     with (
         _whole_fragments(partial) as source,
         av.open(str(target), "w", format="mp4", options=options) as container,
     ):
-        tags = {name: tag for name, tag in source.metadata.items() if name not in CONTAINER_TAGS}
-        container.metadata.update(tags)
+        container.metadata.update(_own(source.metadata) if tags is None else tags)
         container.set_chapters(list(chapters))
         fragments = source.streams.video[0]
         stream = container.add_stream_from_template(fragments)
@@ -51,7 +56,9 @@ def put_together(partial: Path, target: Path, chapters: Sequence[Chapter] = ()) 
         sync(file.fileno())
 
 
-def close(partial: Path, chapters: Sequence[Chapter] = ()) -> bool:
+def close(
+    partial: Path, chapters: Sequence[Chapter] = (), tags: Mapping[str, str] | None = None
+) -> bool:
     """Make an unfinished video an ordinary MP4 under the same name, so that any player shows it.
 
     Nothing is done to one that is closed already, is being written or is not ours. Returns whether
@@ -63,7 +70,7 @@ def close(partial: Path, chapters: Sequence[Chapter] = ()) -> bool:
             if not alone or not _closable(partial):
                 return False
             try:
-                put_together(partial, whole, chapters)
+                put_together(partial, whole, chapters, tags)
                 replace(whole, partial)
             finally:
                 with suppress(OSError):
@@ -131,6 +138,10 @@ def _whole_fragments(partial: Path) -> Iterator[av.container.InputContainer]:
         av.open(_Beginning(file, _end(partial)), "r", format="mp4", buffer_size=2**20) as container,
     ):
         yield container
+
+
+def _own(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name: tag for name, tag in metadata.items() if name not in CONTAINER_TAGS}
 
 
 def _end(partial: Path) -> int:

@@ -40,8 +40,10 @@ class VideoWriter:
         path: where the finished video goes; its folder must exist.
         fps: video frames per second, kept to a thousandth.
         width, height: pixels, both even.
-        metadata: written into the container as JSON, one tag a key.
+        metadata: written into the container as JSON, one tag a key; once more, as it is then, when
+            the file is closed.
         chapters: the second at which each begins, and its title; in the file once it is closed.
+            Others may be set until then.
 
     Raises:
         ValueError: an odd size, or a frame rate out of range.
@@ -63,11 +65,10 @@ class VideoWriter:
             raise ValueError(f"The video is {width}x{height}: H.264 needs even numbers.")
         if not 0.001 <= fps <= 1000:
             raise ValueError(f"fps is {fps}: use 0.001 to 1000.")
-        assert all(a < b for (a, _), (b, _) in pairwise(chapters)), "chapters follow each other"
-        self._starts = chapters
         self._rate = Fraction(round(fps * 1000), 1000)
         self._width, self._height = width, height
-        self._metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+        self._metadata = metadata or {}
+        self.chapters = chapters
         self._fragments = 0
         self._finished = False
         self._refused = False
@@ -114,7 +115,7 @@ class VideoWriter:
         self._file.close()
         whole = whole_name(self.partial)
         try:
-            put_together(self.partial, whole, self._chapters)
+            put_together(self.partial, whole, self._chapters, self._tags)
         except (OSError, av.FFmpegError) as error:
             logger.warning("%s stays in fragments, which play as well: %s", self.path, error)
             _discard(whole)
@@ -138,13 +139,20 @@ class VideoWriter:
             _discard(self.partial)
             return None
         if not self._refused:
-            close(self.partial, self._chapters)
+            close(self.partial, self._chapters, self._tags)
         return self.partial
 
     @property
     def _chapters(self) -> list[Chapter]:
         """Of what was appended."""
-        return chapters_of(self._starts, float(self.frames / self._rate))
+        assert all(a < b for (a, _), (b, _) in pairwise(self.chapters)), (
+            "chapters follow each other"
+        )
+        return chapters_of(self.chapters, float(self.frames / self._rate))
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return {key: json.dumps(value) for key, value in self._metadata.items()}
 
     def _rename(self, whole: Path) -> Path:
         """Give `whole`, or the fragments where it is missing, the video's name; see `finish`."""
@@ -174,7 +182,7 @@ class VideoWriter:
         }
         with av.open(buffer, "w", format="mp4", options=options) as container:
             if not self._fragments:
-                container.metadata.update(self._metadata)
+                container.metadata.update(self._tags)
             # An encoder of its own: x264 cannot go on once it is flushed, and a fragment is on disk
             # only when all of it is.
             stream = container.add_stream("libx264", rate=self._rate, options=dict(ENCODER))

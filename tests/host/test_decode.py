@@ -472,7 +472,18 @@ def test_a_film_has_the_same_pictures_by_chunks_and_by_parts(kind, size):
     assert (chunks - images).abs().max() < 1e-5
 
 
-def test_a_live_film_is_the_one_of_the_node(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_cuts_that_are_told_when_they_come_give_the_same_pictures(kind):
+    latents, images = film_and_pictures(kind)
+    decoder, found = VideoDecoder(tiny_vae.vae(kind), latents), []
+    for part in parts(latents, FILM):
+        decoder.pieces = tuple(piece for piece in FILM if piece.first_frame <= decoder.frames)
+        found += decoder.push(part)
+    assert torch.equal(torch.cat(found, 1), images)
+
+
+@pytest.mark.parametrize("told", [0, 12])
+def test_a_live_film_is_the_one_of_the_node(tmp_path, told):
     vae, (latents, images) = tiny_vae.vae(), film_and_pictures("wan")
     prompt = {"model": tiny.model("wan"), "positive": tiny.conditioning(1), "seed": 0}
     request = Request(**prompt, width=32, height=32, length=images.shape[1])
@@ -480,12 +491,17 @@ def test_a_live_film_is_the_one_of_the_node(tmp_path):
     def open_writer(width, height):
         return open_video("live", fps=16.0, width=width, height=height, metadata=None)
 
-    live = LiveVideo(vae, request, open_writer, FILM)
-    for chunk in latents.split(3, 2):
+    live = LiveVideo(vae, request, open_writer, WHOLE if told else FILM)
+    for chunk in latents[:, :, :told].split(3, 2) if told else ():
+        live.append(chunk)
+    live.follow(FILM, [(0.0, "a"), (1.0, "b")])
+    for chunk in latents[:, :, told:].split(3, 2):
         live.append(chunk)
     (video,) = decode(latents, vae, pieces=FILM)
     encoded(to_bytes(images[0]), 16.0, tmp_path / "expected.mp4")
     files = *live.finish(), video.get_stream_source(), tmp_path / "expected.mp4"
+    with av.open(str(files[0])) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["a", "b"]
     *shown, expected = (torch.stack([*frames_of(file)]).float() for file in files)
     for pictures in shown:
         assert pictures.shape == expected.shape

@@ -164,6 +164,21 @@ def test_metadata_is_in_the_growing_and_in_the_finished_file(new):
     assert numbers(writer.path) == list(range(5))
 
 
+@pytest.mark.parametrize("ending", [VideoWriter.finish, VideoWriter.abandon])
+def test_what_a_video_is_said_to_be_may_change_while_it_is_written(new, ending):
+    workflow = {"nodes": [{"text": "a"}]}
+    writer = new(metadata={"workflow": workflow}, chapters=[(0.0, "a")])
+    writer.append(pictures(0, 8))
+    workflow["nodes"][0]["text"] = "[0f] a\n[8f] b" + 99 * " long"
+    writer.chapters = [(0.0, "a"), (0.5, "b"), (1.0, "later")]
+    writer.append(pictures(8, 4))
+    closed = ending(writer)
+    with av.open(str(closed)) as container:
+        assert json.loads(container.metadata["workflow"]) == workflow
+    assert chapters_in(closed) == [("a", 0, 500), ("b", 500, 750)]
+    assert numbers(closed) == list(range(12))
+
+
 def chapters_in(path):
     """Title, start and end in milliseconds of every chapter of a file."""
     with av.open(str(path)) as container:

@@ -6,7 +6,6 @@ a few frames at a time and with memory reserved for those. Which VAEs can do it:
 
 import itertools
 import logging
-import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -45,7 +44,7 @@ class VideoDecoder:
     Args:
         vae: the host's VAE object.
         latents: a latent of the video, `[B, C, T, h, w]`; only its sizes matter.
-        pieces: of the film.
+        pieces: of the film. Others may be set later, if they begin with what is decoded.
 
     Raises:
         ValueError: a VAE that does not decode causally, or latents of another VAE.
@@ -55,9 +54,10 @@ class VideoDecoder:
         check_decodable(vae, latents)
         self._vae = vae
         self._kind = TaehvDecoder if isinstance(vae.first_stage_model, TAEHV) else WanDecoder
-        self._scene, self._coming = pieces[0].scene, pieces[1:]
+        self.pieces = pieces
+        self._scene = pieces[0].scene
         self._given: list[Tensor] = []  # of this piece, and before it those of the scene's end
-        self._ends: dict[int, Tensor] = {}  # the last frames of each scene that comes back
+        self._ends: dict[int, list[Tensor]] = {}  # what each scene was given last
         self.frames = 0  # latent frames decoded so far
         self._spill = False
         samples, channels, _, height, width = latents.shape
@@ -84,10 +84,11 @@ class VideoDecoder:
         the next ones even.
         """
         while latents.shape[2]:
-            if self.frames == self._next_cut:
-                self._cut()
+            to_come = [piece.first_frame - self.frames for piece in self.pieces]
+            if self.frames and 0 in to_come:
+                self._begin(self.pieces[to_come.index(0)].scene)
             begins = not self._given
-            size = 1 if begins else min(2, self._next_cut - self.frames)
+            size = 1 if begins else min(2, *(frames for frames in to_come if frames > 0), 2)
             group, latents = latents[:, :, :size], latents[:, :, size:]
             images = self._images(group)
             if begins and self.frames:
@@ -95,22 +96,14 @@ class VideoDecoder:
             self.frames += group.shape[2]
             yield images
 
-    @property
-    def _next_cut(self) -> int:
-        return self._coming[0].first_frame if self._coming else sys.maxsize
-
-    def _cut(self) -> None:
-        """Begin the next piece, with a decoder that has seen the end of its scene so far."""
-        left = self._scene
-        if any(piece.scene == left for piece in self._coming):
-            last = torch.cat(self._given[-WARMING_FRAMES:], 2)[:, :, -WARMING_FRAMES:]
-            self._ends[left] = last.clone()
-        (_, self._scene), *coming = self._coming
-        self._coming = tuple(coming)
+    def _begin(self, scene: int) -> None:
+        """Begin a piece of a scene, with a decoder that has seen the end of it so far."""
+        self._ends[self._scene] = self._given[-WARMING_FRAMES:]
+        self._scene, self._given = scene, []
         self._decoder = self._kind(self._model, spill=self._spill)
-        self._given = []
-        if (end := self._ends.pop(self._scene, None)) is not None:
-            for group in (end[:, :, :1], *end[:, :, 1:].split(2, 2)):
+        if end := self._ends.pop(scene, None):
+            last = torch.cat(end, 2)[:, :, -WARMING_FRAMES:]
+            for group in (last[:, :, :1], *last[:, :, 1:].split(2, 2)):
                 if group.shape[2]:
                     self._images(group)
 

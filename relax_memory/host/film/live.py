@@ -8,7 +8,7 @@ On one device, VAE and model take turns: `displaces_model` tells when the model 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,6 +84,7 @@ class LiveVideo:
             for writer in writers:
                 writer.abandon()
             raise
+        self._writers = writers
         self.partials = [writer.partial for writer in writers]
         self.supersedes: list[Path] = []
         if beside is None:
@@ -95,6 +96,12 @@ class LiveVideo:
         self.spared_bytes = 0 if beside else self._decoder.device_bytes
         self.must_load = True
         self._residence = Residence(vae.patcher)
+
+    def follow(self, pieces: Film, chapters: Sequence[tuple[float, str]]) -> None:
+        """Take other pieces and chapters, the same as far as latents are appended."""
+        self._decoder.pieces = pieces
+        for writer in self._writers:
+            writer.chapters = chapters
 
     def append(self, latents: Tensor) -> None:
         """Decode the next latents `[B, C, t, h, w]`, which must not change until the end."""
