@@ -2,7 +2,7 @@
 
 Import it first: it puts the host before the repository on the path and decides between the GPU and
 the CPU (hide the GPU with `CUDA_VISIBLE_DEVICES=` to force the latter). `python run.py bench NAME`
-prepares everything; elsewhere set COMFYUI_PATH to the folder of a ComfyUI 0.30 or later.
+prepares everything; elsewhere set COMFYUI_PATH to the folder of a ComfyUI 0.24.1 or later.
 """
 
 import argparse

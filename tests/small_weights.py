@@ -28,6 +28,7 @@ def main(data: Path) -> None:
         data / "models/diffusion_models" / f"{NAME}.safetensors": write_transformer,
         data / "models/vae" / f"{NAME}_vae.safetensors": write_vae,
         data / "datasets" / NAME / "metadata.json": write_conditioning,
+        data / "output" / NAME / "metadata.json": write_conditioning,  # where ComfyUI 0.26 looks
     }
     for path, write in targets.items():
         if not path.exists() or path.stat().st_mtime < Path(__file__).stat().st_mtime:

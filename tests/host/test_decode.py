@@ -164,11 +164,12 @@ def frames_of(path):
 def test_the_video_shows_the_hosts_pictures(kind, fps, tmp_path):
     vae, latents = tiny_vae.vae(kind), tiny_vae.latents(11)
     (video,) = decode(latents, vae, fps)
-    images, audio, rate, depth, *_ = GetVideoComponents.execute(video).result  # newer hosts: more
+    images, audio, rate, *more = GetVideoComponents.execute(video).result
     expected = to_bytes(host_decode(vae, latents)[0])
     assert torch.equal(images, encoded(expected, fps, tmp_path / "a.mp4"))
     assert images.shape == (41, 32, 32, 3)
-    assert (audio, rate, depth) == (None, fps, 8)
+    assert (audio, rate) == (None, fps)
+    assert more[:1] in ([], [8])  # bit depth; 0.24 has no more, 0.33 has colours too
     assert video.get_duration() == pytest.approx(41 / fps, abs=1e-3)
 
 

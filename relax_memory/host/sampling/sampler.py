@@ -82,6 +82,7 @@ class MemorySampler(ChunkedSampler):
         guider.conds |= {name: convert_cond(entries) for name, entries in prompts.entries.items()}
         return Film(storyboard, prompts)
 
+    @torch.no_grad()  # as the host's own samplers: it may be called outside of a server's run
     def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
         model_wrap: comfy.samplers.CFGGuider,
@@ -188,6 +189,7 @@ class RolloutSampler(MemorySampler):
     def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
         return self._film
 
+    @torch.no_grad()
     def sample(  # type: ignore[override]  # noqa: PLR0913  (as the host calls it)
         self,
         model_wrap: comfy.samplers.CFGGuider,
