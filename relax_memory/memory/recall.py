@@ -209,7 +209,7 @@ class Memory:
         ]
         # Load first, store last: a frame that moves may lie in the slot that a new one takes, and
         # what is read next must not queue behind what is stored now.
-        coming = [(m, m._next, pairs) for m, pairs in zip(together, fresh, strict=True)]
+        coming = [(m, m._at_hand(layer), pairs) for m, pairs in zip(together, fresh, strict=True)]
         loaded = self._place(layer, coming)
         copies = Copies()
         for memory, pairs, stored in zip(together, fresh, loaded, strict=True):
@@ -368,6 +368,20 @@ class Memory:
         pinned = [Pinned(frame) for frame in chunk.roles.pinned]
         before = min(times, default=0) - len(pinned)
         return [*zip(pinned, itertools.count(before)), *zip(frames, times, strict=True)]
+
+    def _at_hand(self, layer: int) -> Arrangement:
+        """What can move now; moments that are found later wait until they are read."""
+        moves, places = self._next
+        late = [
+            move
+            for move in moves
+            if isinstance(frame := move.what.frame, Pinned)
+            and layer not in self._moments[frame.film_frame]
+        ]
+        if not late:
+            return self._next
+        self._waiting[layer] = Arrangement(late, {})
+        return Arrangement([move for move in moves if move not in late], places)
 
     def _place(
         self, layer: int, coming: list[tuple[Memory, Arrangement, dict[int, Pair]]]

@@ -275,6 +275,10 @@ FILMS |= {
     "moments of moments": script(
         (0, RED), (2, BLUE, "cut", f"@{at(1)}"), (3, GREEN, "cut", f"@{at(2)}"), (5, RED, "cut")
     ),
+    "a moment within a later scene": script((0, RED), (2, BLUE, "cut"), (4, RED, f"@{at(1)}")),
+    "scenes that remember each other": script(
+        *(BACK[0], BACK[1], (3, BLUE, f"@{at(1)}"), (4, f"Scene a: {RED}", f"@{at(3)}"))
+    ),
 }
 SAVING = {
     **{name: (text, {}) for name, text in FILMS.items()},
