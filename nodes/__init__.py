@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..relax_memory.host.keeping.listing import serve_saved
+from ..relax_memory.host.steering.routes import serve_steering
 from .decode import RelaxForcingDecode
 from .demo_models import RelaxForcingDemoModels
 from .direction import RelaxForcingPromptSchedule, RelaxForcingShot
@@ -20,6 +21,7 @@ from .timeline import RelaxForcingTimeline
 class RelaxForcingExtension(ComfyExtension):
     async def on_load(self) -> None:
         serve_saved()
+        serve_steering()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..relax_memory.direction.script import TRANSITIONS
 from ..relax_memory.host.directed import NOTHING, encoded, read_text, with_shot
 from ..relax_memory.host.notice import speaking
+from ..relax_memory.host.steering.source import with_source
 from .memory import CATEGORY
 
 OPTIONS: list[str] = [*TRANSITIONS]
@@ -57,6 +58,7 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
                 ),
             ],
             outputs=[io.Conditioning.Output(tooltip=f"The prompts with their times. {SHOTS}")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -68,7 +70,11 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
     @classmethod
     @speaking
     def execute(cls, clip, text, transition, blend_seconds) -> io.NodeOutput:
-        schedule = encoded(clip, text, transition=transition, blend_seconds=blend_seconds)
+        told = {"transition": transition, "blend_seconds": blend_seconds}
+        schedule = encoded(clip, text, **told)
+        node_id = cls.hidden and cls.hidden.unique_id
+        if node_id is not None:
+            schedule = with_source(schedule, clip=clip, text=text, node_id=str(node_id), **told)
         return io.NodeOutput(schedule)
 
 

@@ -14,6 +14,7 @@ from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.film import storyboard_of
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.sampling.sampler import MemorySampler
+from ..relax_memory.host.steering.desk import Desk, times_steered
 from .memory import CATEGORY
 
 Trace = io.Custom("RELAX_TRACE")
@@ -176,7 +177,7 @@ class RelaxForcingSampler(io.ComfyNode):
                     tooltip="What every chunk looked back at, for Relax Forcing Timeline.",
                 ),
             ],
-            hidden=[io.Hidden.prompt],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -184,10 +185,16 @@ class RelaxForcingSampler(io.ComfyNode):
         return check_widgets(width, height, cfg, negative)
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs) -> int:
+        return times_steered(cls.hidden)
+
+    @classmethod
     @speaking
     def execute(cls, prefix=None, **inputs) -> io.NodeOutput:
         request = make_request(prefix=prefix, words=first_words(cls.hidden), **inputs)
-        latents, trace = generate(request)
+        desk = Desk(request, cls.hidden)
+        latents, trace = generate(request, desk=desk)
+        request = desk.request
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=request.batch_size)
         return io.NodeOutput(latent_of(latents, storyboard_of(request).pieces), trace)

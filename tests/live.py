@@ -13,10 +13,14 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import av
@@ -78,12 +82,14 @@ class Job:
     """What the server said of one queued workflow."""
 
     workflow: dict
+    prompt_id: str = ""
     ending: str = ""
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # node: value, max
     texts: dict[str, list[str]] = field(default_factory=dict)
     previews: list[bytes] = field(default_factory=list)  # of all nodes
     shown: dict[str, list[dict]] = field(default_factory=dict)  # outputs as they came, node by node
     outputs: dict[str, dict] = field(default_factory=dict)
+    directed: list[dict] = field(default_factory=list)  # new words, as the browser is told
 
     @property
     def sampled_steps(self) -> int:
@@ -140,6 +146,30 @@ class Server:
         """Queue a workflow and follow it to its end; `interrupt` stops it in its third chunk."""
         return asyncio.run(self._follow(Job(workflow), interrupt))
 
+    @contextmanager
+    def running(self, workflow: dict) -> Iterator["Job"]:
+        """Queue a workflow and follow it beside what is done here, which is over before its end."""
+        job = Job(workflow)
+        thread = threading.Thread(target=lambda: asyncio.run(self._follow(job, False)))
+        thread.start()
+        try:
+            yield job
+        finally:
+            thread.join()
+
+    def post(self, path: str, **request: Any) -> tuple[int, Any]:
+        """Send JSON, or whatever aiohttp is told to; the status and what was answered."""
+
+        async def post() -> tuple[int, Any]:
+            async with (
+                aiohttp.ClientSession(self.url) as session,
+                session.post(path, **request) as reply,
+            ):
+                text = await reply.text()
+                return reply.status, json.loads(text) if text.startswith("{") else text
+
+        return asyncio.run(post())
+
     def saved_rollouts(self) -> list[str]:
         """What Relax Forcing Resume offers, newest first."""
         info = json.loads(self.fetch("/object_info/RelaxForcingResume"))
@@ -177,6 +207,7 @@ class Server:
             async with session.post("/prompt", json=request) as reply:
                 answer = await reply.json()
                 assert reply.status == 200, answer
+            job.prompt_id = answer["prompt_id"]
             async for message in messages:
                 if message.type == aiohttp.WSMsgType.BINARY:
                     note_binary(job, message.data)
@@ -197,6 +228,8 @@ def note_event(job: Job, event: dict) -> bool:
         job.progress.setdefault(data["node"], []).append((data["value"], data["max"]))
     if kind == "executed":
         job.shown.setdefault(data["node"], []).append(data["output"])
+    if kind == "relax_forcing.directed":
+        job.directed.append(data)
     if kind in ("execution_success", "execution_error", "execution_interrupted"):
         job.ending = data.get("exception_message") or kind.removeprefix("execution_")
     return kind == "executing" and data["node"] is None and bool(job.ending)

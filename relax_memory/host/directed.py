@@ -21,7 +21,9 @@ from ..direction.script import Cue, Script, ScriptError, Time, Transition, check
 from .gates.conditioning import START_IMAGE
 
 KEY = "relax_forcing_direction"
-OTHERS = {KEY, *START_IMAGE, "cross_attn", "model_conds", "uuid"}  # the prefix; the host's own
+SOURCE = "relax_forcing_source"  # the node that wrote the words, see `steering`
+OURS = (KEY, SOURCE)
+OTHERS = {*OURS, *START_IMAGE, "cross_attn", "model_conds", "uuid"}  # the prefix; the host's own
 NOTHING = -1.0  # of seconds to remember
 
 
@@ -57,7 +59,23 @@ def encoded(clip: CLIP, text: str, *, transition: Transition, blend_seconds: flo
     """
     script = read_text(text)
     texts = dict.fromkeys(cue.text for cue in script.cues)
-    prompts = {words: nodes.CLIPTextEncode().encode(clip, words)[0] for words in texts}
+    prompts = {words: encode(clip, words) for words in texts}
+    return said(script, prompts, transition=transition, blend_seconds=blend_seconds)
+
+
+def encode(clip: CLIP, words: str) -> list:
+    """One prompt, as CLIP Text Encode gives it."""
+    return nodes.CLIPTextEncode().encode(clip, words)[0]
+
+
+def said(
+    script: Script,
+    prompts: Mapping[str, list],
+    *,
+    transition: Transition,
+    blend_seconds: float,
+) -> list:
+    """The CONDITIONING of a script whose prompts are known by their words."""
     if len(script.cues) == 1 and script.cues[0].scene is None:
         return prompts[script.cues[0].text]
     return with_direction(
@@ -96,6 +114,7 @@ def with_shot(
             "connect the earlier shots to before."
         )
     earlier = _earlier(before)
+    conditioning = _plain(conditioning)
     scene = " ".join(scene.split())
     cue = Cue(
         text=_words(earlier, conditioning),
@@ -119,7 +138,7 @@ def _earlier(before: list | None) -> Directed:
     directed = direction_of("before", before)
     if directed is None:
         alone = Cue(text="shot 1", start=_seconds(0))
-        return Directed(script=Script(cues=(alone,)), prompts=(before,))
+        return Directed(script=Script(cues=(alone,)), prompts=(_plain(before),))
     cues = directed.script.cues
     if len(cues) > 1 and cues[0].start is None:
         raise ValueError(
@@ -153,8 +172,15 @@ def with_direction(directed: Directed) -> list:
 
 
 def without_direction(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an entry, less its script."""
-    return {key: value for key, value in options.items() if key != KEY}
+    """The options of an entry, less its script and where that comes from."""
+    return {key: value for key, value in options.items() if key not in OURS}
+
+
+def _plain(conditioning: list) -> list:
+    """A conditioning that does not tell where its words come from, as it is one of several now."""
+    if not any(SOURCE in options for _, options, *_ in conditioning):
+        return conditioning
+    return [[text, without_direction(own), *rest] for text, own, *rest in conditioning]
 
 
 def direction_of(name: str, conditioning: list) -> Directed | None:
@@ -176,7 +202,7 @@ def direction_of(name: str, conditioning: list) -> Directed | None:
             "before Relax Forcing Shot."
         )
     directed: Directed = found[0]
-    changed = ", ".join(_changes(conditioning, directed.prompts[0]))
+    changed = ", ".join(changes(conditioning, directed.prompts[0]))
     if changed:
         raise ValueError(
             f"{name} conditioning was changed after its shots were set ({changed}), which would "
@@ -193,7 +219,7 @@ def direction_of(name: str, conditioning: list) -> Directed | None:
     return directed
 
 
-def _changes(conditioning: list, first: list) -> Iterator[str]:
+def changes(conditioning: list, first: list) -> Iterator[str]:
     """What of a conditioning is not as in the first prompt."""
     if len(conditioning) != len(first):
         yield f"{len(conditioning)} entries for {len(first)}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..direction.shots import Shot
 from ..grid import WAN, Grid
-from ..scenes import WHOLE
+from ..scenes import WHOLE, Film
 from ..schedule import Schedule
 from .directed import without_direction
 from .film.cuts import pieces_of, take_of
@@ -26,6 +26,7 @@ from .gates.words import say
 from .model.attention import check_attention, check_supported
 from .model.family import grid_of, network_of
 from .shots import laid_out
+from .steering.source import Source, source_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ class Request:
     chunk is remembered. `first_sample` is the number that the first sample has in the batch in
     which its prefix was begun, and `taken_from` the saved rollout of that. `shots` lay the
     `prompts` of a conditioning over the film; `positive` and `negative` are the first of them, and
-    `said` are the words of the positive.
+    `said` are the words of the positive; `sources` tell where those of each come from, if they can
+    be others while it runs. `pieces` are those of the prefix.
 
     Raises:
         ValueError: an input that cannot be sampled, by name, with its value and what is needed.
@@ -67,6 +69,8 @@ class Request:
     said: tuple[str, ...] = ()
     first_sample: int = 0
     taken_from: str = ""
+    pieces: Film = WHOLE
+    sources: dict[str, Source] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height, self.grid)
@@ -204,9 +208,12 @@ def make_request(
             "are not known."
         )
     total_frames = grid_of(model).latent_frames(settings["length"])
+    pieces = pieces_of(prefix, "prefix") if prefix else WHOLE
+    conditionings = {"positive": positive, "negative": negative}
+    sources = {name: source_of(given) for name, given in conditionings.items()}
     shots, said = laid_out(
-        {"positive": positive, "negative": negative},
-        pieces=pieces_of(prefix, "prefix") if prefix else WHOLE,
+        conditionings,
+        pieces=pieces,
         total_frames=total_frames,
         chunk_frames=followed["frames_per_chunk"],
         prefix_frames=0 if samples is None else samples.shape[2],
@@ -230,6 +237,8 @@ def make_request(
         said=shots.words,
         first_sample=take.sample,
         taken_from=take.rollout,
+        pieces=pieces,
+        sources={name: source for name, source in sources.items() if source is not None},
         **followed,
         **settings,
     )

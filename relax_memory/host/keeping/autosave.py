@@ -60,9 +60,15 @@ class Autosave:
     """
 
     def __init__(
-        self, request: Request, rollout: SavedRollout, keys: list[str], left_behind: list[Path]
+        self,
+        request: Request,
+        made: dict[str, str],
+        rollout: SavedRollout,
+        keys: list[str],
+        left_behind: list[Path],
     ) -> None:
         self.request = request
+        self._made = made
         self._rollout = rollout
         self._keys = ["", *keys]
         self.saved_chunks = min(len(rollout.files), len(keys))
@@ -76,6 +82,15 @@ class Autosave:
         """Whether the first chunk that is not there seems to be in this rollout."""
         following = self._keys[self.saved_chunks + 1 :]
         return bool(following) and rollout.may_have(self.saved_chunks, following[0])
+
+    def follow(self, request: Request, storyboard: Storyboard) -> None:
+        """Go on with a request that has other words in chunks to come, and keep those too."""
+        keys = keys_of(self._made, request, storyboard)
+        done = self._rollout.chunk_count
+        assert keys[:done] == self._keys[1 : done + 1], "words of finished chunks do not change"
+        self.request = request
+        self._keys[1 : len(keys) + 1] = keys
+        _keep_inputs(self._rollout, request, self._made)
 
     def keep(self, finished: Finished) -> None:
         """Put a finished chunk on disk, unless it came from there.
@@ -148,7 +163,7 @@ def autosave(
                 f"autosave cannot write to {folder} ({error.strerror or error}): "
                 f"{advice(error, folder)}, or turn autosave off."
             ) from error
-        saving = Autosave(request, rollout, keys, left_behind)
+        saving = Autosave(request, made, rollout, keys, left_behind)
         if saving.saved_chunks:
             counts = saving.saved_chunks, len(keys)
             spoilt = [

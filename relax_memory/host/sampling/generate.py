@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ...keepers import Finished, Keeper, keep_all
 from ...policies import RelaxedMemory
-from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ...trace import Trace, joined
 from ..film.live import LiveVideo
@@ -25,6 +24,7 @@ from ..model.attention import with_memory
 from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
+from ..steering.desk import Desk, running
 from .film import storyboard_of
 from .guided import GuidedRollout
 from .latents import frames_of
@@ -34,7 +34,10 @@ from .sampler import NO_MEMORY_NODE, RolloutSampler
 
 
 def generate(
-    request: Request, *watching: Keeper, live: LiveVideo | None = None
+    request: Request,
+    *watching: Keeper,
+    live: LiveVideo | None = None,
+    desk: Desk | None = None,
 ) -> tuple[Tensor, Trace]:
     """Generate the video of a request.
 
@@ -43,6 +46,7 @@ def generate(
             chunks saved by an earlier run are given to them first.
         live: files that grow with the video and are shown instead of previews. A chunk is written
             there before it is saved, so what is saved can be seen.
+        desk: where the request is steered while it is made.
 
     Returns:
         Clean latents `[B, 16, T, H/8, W/8]` as the host's LATENT holds them, and the trace.
@@ -51,6 +55,7 @@ def generate(
     if options_of(request.model) is None:
         note(NO_MEMORY_NODE)
     model = remembering(request.model)
+    desk = desk or Desk(request)
     schedule = request.schedule
     storyboard = storyboard_of(request)
     growing = live.partials if live else ()
@@ -59,8 +64,8 @@ def generate(
         if request.autosave
         else nullcontext()
     )
-    with saving as saved:
-        request = saved.request if saved else request
+    with running(desk), saving as saved:
+        desk.request = request = saved.request if saved else request
         video = Video(request)
         if saved and live:
             live.supersedes = saved.left_behind
@@ -68,9 +73,16 @@ def generate(
         keepers = (video, *shown, *((saved,) if saved else ()), *watching)
         if saved:
             _replay(saved, storyboard, keepers, live)
-        if video.finished_frames < request.latent_frames:
-            _sample(request, model, storyboard, schedule, video, keepers, live)
-    return video.latents, video.trace
+        first_frame = max(video.finished_frames, request.prefix_frames)
+        if first_frame < request.latent_frames:
+            desk.begin(storyboard.chunk_of(first_frame))
+        while video.finished_frames < request.latent_frames:
+            _sample(request, model, video, keepers, live, desk)
+            if video.finished_frames < request.latent_frames:
+                request = desk.steered(video.finished_frames)
+                if saved:
+                    saved.follow(request, storyboard_of(request))
+    return video.latents[:, :, : request.latent_frames], video.trace
 
 
 def remembering(model: ModelPatcher) -> ModelPatcher:
@@ -145,13 +157,13 @@ def _replay(
 def _sample(
     request: Request,
     model: ModelPatcher,
-    storyboard: Storyboard,
-    schedule: Schedule,
     video: Video,
     keepers: Sequence[Keeper],
     live: LiveVideo | None,
+    desk: Desk,
 ) -> None:
-    """Sample what the video lacks, through the host."""
+    """Sample what the video lacks, through the host, as far as it is not steered."""
+    storyboard, schedule = storyboard_of(request), request.schedule
     progress = Progress(
         model,
         storyboard,
@@ -160,11 +172,15 @@ def _sample(
         pictures=live is None,
     )
 
-    def between(finished: Finished, run: GuidedRollout) -> None:
-        if live is None or not live.displaces_model:
-            return
-        if finished.chunk.film_index + 1 < storyboard.chunk_count:
+    def between(finished: Finished, run: GuidedRollout) -> bool:
+        following = finished.chunk.film_index + 1
+        if following == storyboard.chunk_count:
+            return False
+        if desk.begin(following):
+            return True
+        if live is not None and live.displaces_model:
             live.must_load |= run.load_model(finished.latents)
+        return False
 
     prompts = Prompts(storyboard, request.prompts, request.said)
     conditionings = {"positive": request.positive, "negative": request.negative}

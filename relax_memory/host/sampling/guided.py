@@ -5,7 +5,7 @@ What is remembered of it, and when, is `Remembering`'s.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -87,7 +87,7 @@ class GuidedRollout:
         )
         self._residence = Residence(guider.model_patcher)
 
-    def chunks(self, on_step: OnStep) -> Iterator[Finished]:
+    def chunks(self, on_step: OnStep) -> Generator[Finished, None, None]:
         """Finished chunks in order, with the latents that are kept.
 
         Raises:

@@ -7,6 +7,7 @@ finished chunks handed out one by one.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import comfy.samplers
 import torch
@@ -33,7 +34,7 @@ from .latents import FrameNoise, HostNoise, frames_of
 from .prompts import Film, Prompts
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
-Finish = Callable[[Finished, GuidedRollout], None]
+Finish = Callable[[Finished, GuidedRollout], bool]
 PREVIEW_BYTES_ON_DEVICE = 2**26
 NO_MEMORY_NODE = "No memory node: the settings of the paper are used"
 
@@ -152,7 +153,7 @@ class RolloutSampler(MemorySampler):
         video: kept latents `[B, C, T, H, W]` of the whole video, finished up to `finished_frames`;
             the keepers fill in the rest.
         keepers: are given every chunk after these frames.
-        between: called after the keepers.
+        between: called after the keepers; the run ends where it answers that it is to.
         sigmas_first: levels of a chunk with nothing before it, where they are others.
         clean_pass: whether a finished chunk is remembered, or its last step.
         noisy: by chunk, what the last steps of finished frames were given.
@@ -166,7 +167,7 @@ class RolloutSampler(MemorySampler):
         video: Tensor,
         keepers: Sequence[Keeper],
         finished_frames: int = 0,
-        between: Finish = lambda finished, run: None,
+        between: Finish = lambda finished, run: False,
         whole_previews: bool = False,
         spared_bytes: int = 0,
         sigmas_first: Tensor | None = None,
@@ -225,10 +226,12 @@ class RolloutSampler(MemorySampler):
             finished_frames=self._finished_frames,
             noisy=self._noisy,
         )
-        for finished in run.chunks(self._previews(callback, source, noise, schedule)):
-            keep_all(self._keepers, finished)
-            self._finished_frames += finished.chunk.length_frames
-            self._between(finished, run)
+        with closing(run.chunks(self._previews(callback, source, noise, schedule))) as chunks:
+            for finished in chunks:
+                keep_all(self._keepers, finished)
+                self._finished_frames += finished.chunk.length_frames
+                if self._between(finished, run):
+                    break
         return noise
 
     def _previews(

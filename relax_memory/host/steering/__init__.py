@@ -1,0 +1,1 @@
+"""Steering: other words for a rollout while it runs."""
