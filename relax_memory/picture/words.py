@@ -74,6 +74,7 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
     weights_bytes: int,
     chunk_bytes: int,
     tiers: list[TierCost],
+    cards: Sequence[str],
     passes: Passes,
     chunk_seconds: float | None = None,
     shots: Sequence[str] = (),
@@ -84,6 +85,7 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
     """The report of a plan for a video of `length` video frames.
 
     Args:
+        cards: what fits on this device and on others.
         chunk_seconds: what a chunk took in saved runs; None: there are none.
         shots: first words of each prompt of a film.
         scene_bytes: what each of its scenes holds in keys and values.
@@ -97,6 +99,8 @@ def describe_plan(  # noqa: PLR0913  (one line of the report each)
         lines += [*_shots(plan, shots, grid), *_scenes(plan, scene_bytes, passes, grid), ""]
     lines += [f"Weights: {gigabytes(weights_bytes)}. A chunk in work: {gigabytes(chunk_bytes)}."]
     lines += [_tier(tier) for tier in tiers]
+    lines += ["", "Cards, if empty, and if a chunk takes there what it takes here:"]
+    lines += [f"- {card}" for card in cards]
     warnings = [*remarks, *_warnings(plan, length, grid)]
     if warnings:
         lines += ["", "Mind:", *(f"- {warning}" for warning in warnings)]

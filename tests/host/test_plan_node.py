@@ -2,6 +2,7 @@
 
 import statistics
 
+import comfy.model_management
 import folder_paths
 import pytest
 import tiny
@@ -127,7 +128,8 @@ def planned(prompt):
 @pytest.mark.parametrize(
     "sampler", [("RelaxForcingSampler", "1"), ("RelaxForcingStream", "2")], ids=["near", "far"]
 )
-def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler):
+def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler, monkeypatch):
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 8e9)
     text = planned(workflow(sampler))
     assert text.startswith("477 frames, 29.8125 s at 16 fps, in 40 chunks of 3")
     assert "A chunk takes 3 passes" in text
@@ -223,7 +225,8 @@ def test_passes_of_a_film_are_those_that_the_sampler_makes(text):
     assert ("for recache" in told) == ("recache" in text)
 
 
-def test_a_prompt_without_shots_changes_nothing_but_how_many_entries_are_counted():
+def test_a_prompt_without_shots_changes_nothing_but_how_many_entries_are_counted(monkeypatch):
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 8e9)
     asked = SIZE | {"model": tiny.remembering(), "length": 957}
     plain = tiny.node("RelaxForcingPlan", **asked)[0]
     assert tiny.node("RelaxForcingPlan", positive=tiny.conditioning(1), **asked)[0] == plain

@@ -56,6 +56,22 @@ class Budget:
         return self.costs.bank_bytes if self.storage.device == "cpu" else 0
 
     @property
+    def resident_bytes(self) -> int:
+        """Of the weights, those that stay on the device beside this; the host streams the rest.
+
+        As its `load_models_gpu` reckons on NVIDIA cards, where all else can be unloaded.
+        """
+        management = comfy.model_management
+        needed = self.device_bytes + management.extra_reserved_memory()
+        room = self.device_free_bytes - max(needed, management.minimum_inference_memory())
+        return min(self.weights_bytes, max(0, int(room)))
+
+    @property
+    def promised_bytes(self) -> int:
+        """The most that a run takes of the device, its weights included."""
+        return self.device_bytes + self.resident_bytes
+
+    @property
     def fits(self) -> bool:
         needed = self.device_bytes, self.host_bytes
         if self.device.type in ONE_MEMORY:
@@ -119,13 +135,22 @@ def make_budget(
         host_free_bytes=_free_bytes(torch.device("cpu"), model),
         scenes=scenes,
     )
-    if storage.device != "auto":
+    return settled(budget, spared_bytes)
+
+
+def settled(budget: Budget, spared_bytes: int = 0) -> Budget:
+    """With "auto" decided: on the device, unless weights would have to go from there."""
+    if budget.storage.device != "auto":
         return budget
-    on_device = replace(budget, storage=replace(storage, device="gpu"))
-    wanted_bytes = on_device.device_bytes + budget.weights_bytes + spared_bytes
-    if wanted_bytes <= budget.device_free_bytes or device.type in ONE_MEMORY:
-        return on_device
-    return replace(budget, storage=replace(storage, device="cpu"))
+    here, there = (
+        replace(budget, storage=replace(budget.storage, device=name)) for name in ("gpu", "cpu")
+    )
+    kept_bytes = spared_bytes + comfy.model_management.extra_reserved_memory()
+    leaves_room = here.promised_bytes + kept_bytes <= budget.device_free_bytes
+    drives_none_out = here.resident_bytes == there.resident_bytes
+    if budget.device.type in ONE_MEMORY or (drives_none_out and leaves_room):
+        return here
+    return there
 
 
 def _at_once(scenes: Sequence[Costs], moments_bytes: int) -> Costs:

@@ -1,16 +1,18 @@
 """What a video will cost and remember on this machine, without sampling."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy
 from comfy.model_patcher import ModelPatcher
 
 from ...direction.beginnings import beginnings
-from ...grid import WAN
+from ...grid import WAN, Grid
+from ...memory.costs import ModelShape
 from ...memory.storage import Storage
 from ...picture.timeline import draw_plan
-from ...picture.words import Passes, TierCost, describe_plan
+from ...picture.words import Passes, TierCost, describe_plan, gigabytes
 from ...policies import RelaxedMemory
 from ...scenes import WHOLE
 from ...storyboard import SCENES, Storyboard
@@ -21,7 +23,8 @@ from ..model.attention import check_supported, with_memory
 from ..model.family import grid_of
 from ..options import Options, options_of
 from ..shots import laid_out
-from .budget import Budget, make_budget
+from .budget import Budget, make_budget, model_shape
+from .cards import compare_cards, in_words, longest_reservoir
 from .parking import waiting
 
 
@@ -80,6 +83,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
     first, steps = followed["sigmas_first"], followed["steps"]
     latent_height, latent_width = grid.latent_size(width, height)
     rows = batch_size * (len(positive or [None]) + (not math.isclose(cfg, 1.0)))
+    shape = model_shape(model, latent_height, latent_width)
     size = {"rows": rows, "height": latent_height, "width": latent_width}
     chosen = make_budget(model, storyboard, remembered.storage, **size)
     passes = Passes(
@@ -100,6 +104,12 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         weights_bytes=chosen.weights_bytes,
         chunk_bytes=chosen.chunk_bytes,
         tiers=[_tier(budget, chosen) for budget in tiers],
+        cards=[
+            f"this one ({chosen.device}, {gigabytes(chosen.device_free_bytes)} free): "
+            f"{in_words(chosen)}",
+            *compare_cards(chosen, replace(chosen.storage, device=remembered.storage.device)),
+            *_reservoir(chosen, storyboard, shape, rows, grid),
+        ],
         passes=passes,
         chunk_seconds=chunk_seconds(
             model if options_of(model) else with_memory(model, RelaxedMemory()),
@@ -128,3 +138,21 @@ def _tier(budget: Budget, chosen: Budget) -> TierCost:
         fits=budget.fits,
         chosen=storage == chosen.storage,
     )
+
+
+def _reservoir(
+    budget: Budget, storyboard: Storyboard, shape: ModelShape, rows: int, grid: Grid
+) -> Iterator[str]:
+    """How much of the past host memory could hold, where there is a reservoir to choose."""
+    policy = storyboard.policy
+    if not isinstance(policy, RelaxedMemory):
+        return
+    scene = max(storyboard.plans, key=lambda plan: plan.total_frames or 0)
+    free_bytes = budget.host_free_bytes
+    frames = longest_reservoir(policy, shape, budget.storage, free_bytes, plan=scene, rows=rows)
+    held = f"a reservoir of {grid.seconds(frames):g} s (reservoir_frames {frames})"
+    if not frames:
+        held = "no reservoir"
+    elif frames >= (scene.total_frames or 0):
+        held = "all of it"
+    yield f"{gigabytes(free_bytes)} of host memory, as are free here, could hold {held}"

@@ -16,7 +16,6 @@ from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
 from ...memory.storage import Storage
-from ...storyboard import Storyboard
 from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
@@ -80,7 +79,7 @@ def add_reservation(model: ModelPatcher) -> None:
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,
-                _reserve(film.storyboard, budget),
+                _reserve(budget),
                 guider.model_options,
                 is_model_options=True,
             )
@@ -114,8 +113,8 @@ def decide(
     return budget
 
 
-def _reserve(storyboard: Storyboard, budget: Budget) -> Callable:
-    """The host reserves by shape, so memory is told to it as so many more frames."""
+def _reserve(budget: Budget) -> Callable:
+    """The host reserves by shape, so bytes are told to it as latent pixels that are worth them."""
 
     def prepare_sampling(
         executor: WrapperExecutor,
@@ -124,11 +123,10 @@ def _reserve(storyboard: Storyboard, budget: Budget) -> Callable:
         conds: dict,
         **kwargs: object,
     ) -> tuple:
-        samples, channels, _, *size = noise_shape
-        one_frame = model.model.memory_required([samples, channels, 1, *size])
-        worth_frames = math.ceil((budget.device_bytes - budget.chunk_bytes) / one_frame)
-        frames = storyboard.chunk_frames + worth_frames
-        return executor(model, [samples, channels, frames, *size], conds, **kwargs)
+        samples, channels, *_ = noise_shape
+        one_pixel = model.model.memory_required([samples, channels, 1, 1, 1])
+        pixels = math.ceil(budget.device_bytes / one_pixel)
+        return executor(model, [samples, channels, 1, 1, pixels], conds, **kwargs)
 
     return prepare_sampling
 

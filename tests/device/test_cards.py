@@ -1,0 +1,81 @@
+"""A run on a card takes what is said of that card before: the same tier, weights and bytes."""
+
+import comfy.model_management
+import comfy.sd
+import pytest
+import torch
+from device import host
+from device.cards import CARDS, CONTEXT_BYTES
+from small import transformer
+
+KEPT_BYTES = 8 << 20  # what the host leaves alone: enough for two layers on their way
+SLACK_BYTES = 1 << 18  # words that lie on the card before the run
+SIZE = {"width": 256, "height": 128, "frames_per_chunk": 3, "steps": 1, "length": 65}
+
+
+@pytest.fixture(autouse=True)
+def small_reserves(monkeypatch):
+    """The host leaves alone what suits a small model, not a gigabyte."""
+    management = comfy.model_management
+    monkeypatch.setattr(management, "EXTRA_RESERVED_VRAM", KEPT_BYTES)
+    monkeypatch.setattr(management, "minimum_inference_memory", lambda: 2 * KEPT_BYTES)
+
+
+@pytest.fixture
+def model():
+    """With the proportions of Wan 1.3B."""
+    loaded = comfy.sd.load_diffusion_model_state_dict(
+        transformer(384, 3, ffn_dim=2240), model_options={"dtype": torch.float32}
+    )
+    return host.remembering(loaded, reservoir_device="auto", reservoir_frames=12)
+
+
+def planned(model):
+    """The budget that Plan reckons with, on a card where everything fits."""
+    policy = model.model_options["transformer_options"]["relax_forcing"].policy
+    film = host.part("storyboard").Storyboard(policy, total_frames=17, chunk_frames=3)
+    size = {"rows": 1, "height": SIZE["height"] // 8, "width": SIZE["width"] // 8}
+    storage = host.part("memory.storage").Storage()
+    return host.part("host.room.budget").make_budget(model, film, storage, **size)
+
+
+def on_card(budget, card_bytes: int):
+    """The same on a card of a size, which the simulated one has from here on."""
+    CARDS[0].total_bytes = card_bytes
+    storage = host.part("memory.storage").Storage(device="auto")
+    return host.part("host.room.cards").on_card(budget, card_bytes, storage)
+
+
+@pytest.mark.parametrize(
+    ("weights", "stored", "tier", "gap"),
+    [(0.5, 0, "cpu", 0.15), (1, 0, "cpu", 0.05), (1, 1, "gpu", 0.05)],
+    ids=["weights streamed", "weights on the card", "all on the card"],
+)
+def test_a_run_takes_what_is_said_of_its_card(model, monkeypatch, weights, stored, tier, gap):
+    """The host rounds weights that it streams down by whole layers, which here are large."""
+    whole, runs = planned(model), []
+    least = CONTEXT_BYTES + KEPT_BYTES + whole.chunk_bytes + whole.costs.buffer_bytes
+    beside = int(weights * whole.weights_bytes + stored * whole.costs.bank_bytes)
+    told = on_card(whole, least + SLACK_BYTES + beside)
+    reserve = host.part("host.room.reserve")
+    check = reserve.check_budget
+    monkeypatch.setattr(reserve, "check_budget", lambda b: (runs.append(b), check(b)))
+    host.sample(model, **SIZE)
+    (taken,) = runs
+    assert (told.storage.device, told.resident_bytes == whole.weights_bytes) == (tier, weights == 1)
+    assert taken.storage == told.storage
+    assert model.loaded_size() <= told.resident_bytes
+    assert (model.loaded_size() == whole.weights_bytes) == (weights == 1)
+    share = CARDS[0].peak_bytes / told.promised_bytes
+    print(f"peak {share - 1:+.1%} of {told.promised_bytes / 1e6:.1f} MB promised")
+    assert 1 - gap <= share <= 1.05
+
+
+def test_a_card_that_is_said_to_be_too_small_is_refused(model):
+    whole = planned(model)
+    least = CONTEXT_BYTES + whole.chunk_bytes + whole.costs.buffer_bytes
+    assert host.part("host.room.cards").CONTEXT_BYTES == CONTEXT_BYTES
+    assert on_card(whole, least).fits
+    assert not on_card(whole, least - 1).fits
+    with pytest.raises(ValueError, match="are free on cuda:0"):
+        host.sample(model, **SIZE)
