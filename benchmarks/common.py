@@ -6,6 +6,7 @@ prepares everything; elsewhere set COMFYUI_PATH to the folder of a ComfyUI 0.24.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -104,7 +105,19 @@ WAN_1_3B = Shape(
 
 def causal_model(shape: Shape, seed: int = 0):
     """The host's ModelPatcher of a CausalWanModel with random weights, computing in its dtype."""
-    weights = small.transformer(
+    model = comfy.sd.load_diffusion_model_state_dict(
+        dict(_weights(shape, seed)),
+        model_options={"dtype": shape.torch_dtype},
+        metadata=CAUSAL_METADATA,
+    )
+    if model.model.get_dtype_inference() != shape.torch_dtype:
+        model.set_model_compute_dtype(shape.torch_dtype)
+    return model
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(shape: Shape, seed: int) -> dict[str, torch.Tensor]:
+    return small.transformer(
         shape.dim,
         shape.layers,
         seed,
@@ -112,12 +125,6 @@ def causal_model(shape: Shape, seed: int = 0):
         device=DEVICE,
         dtype=shape.torch_dtype,
     )
-    model = comfy.sd.load_diffusion_model_state_dict(
-        weights, model_options={"dtype": shape.torch_dtype}, metadata=CAUSAL_METADATA
-    )
-    if model.model.get_dtype_inference() != shape.torch_dtype:
-        model.set_model_compute_dtype(shape.torch_dtype)
-    return model
 
 
 def native_sampler():

@@ -1,12 +1,13 @@
 """The figures of one GPU at the real shapes of Wan 1.3B, 832x480, with random weights.
 
-Time per chunk of relaxed memory in each tier, of a dense window of 21 frames, and of the host's
-SamplerARVideo as its cache grows; self-attention, its kernel and everything else apart; peak
-memory; the floor that arithmetic sets; with and without the host's torch.compile node. Every time
-is the median of several chunks after warm-up, all in this one run, which takes less than 8 minutes
-on a data-centre GPU. A section that fails is recorded with its error and the rest goes on; after
-every section what is known so far is written to --out. `--toy` runs everything at a tiny size, on
-the CPU too. Last line: JSON.
+Time per chunk of relaxed memory, of a dense window of 21 frames and of the host's SamplerARVideo as
+its cache grows, one chunk of each in turn; the same of each tier; self-attention, its kernel and
+everything else apart; peak memory against what was promised before; decoding in turns with
+sampling; the floor that arithmetic sets; with the host's torch.compile node, by kernels and by CUDA
+graphs. Every time is the median of several chunks after warm-up, all in this one run, which takes
+less than 6 minutes on a data-centre GPU: a section that no longer fits is left out by name. One
+that fails is recorded with its error and the rest goes on; after every section what is known so far
+is written to --out. `--toy` runs everything at a tiny size, on the CPU too. Last line: JSON.
 
 On a bare machine with PyTorch 2.11 it needs this repository, the source of ComfyUI, and these of
 its requirements: av, comfy-aimdo, comfy-kitchen, einops, pillow, psutil, pyyaml, safetensors,
@@ -21,22 +22,28 @@ import contextlib
 import gc
 import itertools
 import json
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import common
+import folder_paths
 import torch
-from comfy.ldm.wan import ar_model
 from common import CHUNK_FRAMES, DEVICE, SIGMAS, WAN_1_3B, Shape, elapsed, median, moment
+from interleaved import TurnClock, in_turns
+from overlap import Sizes, Work
+from watch import Watch
 
-from relax_memory.host.model import attention as memory_attention
 from relax_memory.host.model.attention import with_memory
+from relax_memory.host.options import remembered
+from relax_memory.host.room.budget import make_budget
 from relax_memory.host.sampling.sampler import MemorySampler
 from relax_memory.memory.storage import Storage
 from relax_memory.policies import RelaxedMemory, WindowMemory
+from relax_memory.storyboard import Storyboard
 
 PASSES = len(SIGMAS)  # denoising steps and the clean pass
 VIDEO_FRAMES = 4 * CHUNK_FRAMES
@@ -51,10 +58,11 @@ class Scale:
 
     shape: Shape
     reservoir_frames: int
-    tier_rounds: int
     steady_chunks: int
     split_chunks: tuple[int, int]
     window_chunks: tuple[int, int]
+    decoded_chunks: int
+    vae_dim: int
     compiled_chunks: tuple[int, int]
     native_frames: int
     native_split_frames: int
@@ -65,12 +73,13 @@ class Scale:
 REAL = Scale(
     shape=WAN_1_3B,
     reservoir_frames=120,
-    tier_rounds=2,
-    steady_chunks=18,
+    steady_chunks=16,
     split_chunks=(8, 8),
     window_chunks=(9, 12),
+    decoded_chunks=6,
+    vae_dim=96,
     compiled_chunks=(6, 12),
-    native_frames=120,
+    native_frames=63,
     native_split_frames=63,
     matmul_size=8192,
     compile_backend="inductor",
@@ -80,10 +89,11 @@ TOY = Scale(
         dim=128, ffn_dim=256, layers=2, width=48, height=32, text_tokens=4, dtype="float32"
     ),
     reservoir_frames=15,
-    tier_rounds=1,
     steady_chunks=3,
     split_chunks=(3, 3),
     window_chunks=(7, 3),
+    decoded_chunks=2,
+    vae_dim=4,
     compiled_chunks=(3, 3),
     native_frames=24,
     native_split_frames=24,
@@ -94,19 +104,19 @@ TOY = Scale(
 
 @dataclass(frozen=True)
 class Video:
-    """What one video took: seconds of each chunk and the most bytes of GPU memory."""
+    """What one video took: seconds of each chunk and the most bytes of GPU memory, as promised."""
 
     seconds: list[float]
     peak_bytes: int
+    promised_bytes: int
 
-    def figures(self, warm_up: int) -> dict:
-        """Figures of the chunks after the first `warm_up`."""
-        chunk = median(self.seconds[warm_up:])
+    def memory(self) -> dict:
+        """Peak against promise."""
+        over = self.peak_bytes / self.promised_bytes - 1
         return {
-            "seconds_per_chunk": chunk,
-            "video_frames_per_second": float(f"{VIDEO_FRAMES / chunk:.4g}"),
-            "chunks_measured": len(self.seconds) - warm_up,
             "peak_bytes": self.peak_bytes,
+            "promised_bytes": self.promised_bytes,
+            "peak_over_promise_percent": round(100 * over, 2),
         }
 
 
@@ -118,26 +128,39 @@ class Bench:
         self.shape = scale.shape
         self.model = common.causal_model(scale.shape)
         self.ours = MemorySampler(CHUNK_FRAMES)
-        window = WindowMemory(window_frames=WINDOW_FRAMES - CHUNK_FRAMES)
-        self.window = with_memory(self.model, window, Storage(device="gpu"))
+        self.policy = RelaxedMemory(reservoir_frames=scale.reservoir_frames)
+        self.dense = WindowMemory(window_frames=WINDOW_FRAMES - CHUNK_FRAMES)
+        self.window = with_memory(self.model, self.dense, Storage(device="gpu"))
 
     def relaxed(self, device: str = "gpu", dtype: str = "model"):
-        policy = RelaxedMemory(reservoir_frames=self.scale.reservoir_frames)
-        return with_memory(self.model, policy, Storage(device=device, dtype=dtype))
+        return with_memory(self.model, self.policy, Storage(device=device, dtype=dtype))
 
     def video(self, model, sampler, frames: int, clock: Callable | None = None) -> Video:
         """Sample one video, with GPU memory as empty as a fresh process would have it."""
-        common.comfy.model_management.load_models_gpu([model])
-        gc.collect()
-        if DEVICE.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        common.comfy.model_management.unload_all_models()
+        before = forget_peak()
+        promised = self.promised_bytes(model, frames)
         clock = clock or common.ChunkClock()
-        latents = common.sample(model, sampler, self.shape, frames, clock)
-        if not latents.isfinite().all():
+        self.sample(model, sampler, frames, clock)
+        return Video(clock.seconds, peak_bytes() - before, promised)
+
+    def sample(self, model, sampler, frames: int, clock: Callable) -> None:
+        if not common.sample(model, sampler, self.shape, frames, clock).isfinite().all():
             raise FloatingPointError("the latents are not finite")
-        peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else 0
-        return Video(clock.seconds, peak)
+
+    def promised_bytes(self, model, frames: int) -> int:
+        """What is said before of a run with a memory node; of others nothing is."""
+        if "relax_forcing" not in model.model_options.get("transformer_options", {}):
+            return 0
+        made = remembered(model)
+        film = Storyboard(made.policy, total_frames=frames, chunk_frames=CHUNK_FRAMES)
+        size = {"rows": 1, "height": self.shape.height // 8, "width": self.shape.width // 8}
+        return make_budget(model, film, made.storage, **size).promised_bytes
+
+    def another(self, policy=None, storage=None):
+        """A model with weights of its own, since runs of one and the same cannot take turns."""
+        model = common.causal_model(self.shape)
+        return model if policy is None else with_memory(model, policy, storage)
 
     def matmul(self) -> dict:
         """The rate of a large matrix product, and of the model's largest one."""
@@ -169,39 +192,87 @@ class Bench:
         ratio = figures[f"seconds_{WINDOW_FRAMES}_frames"] / figures["seconds_7_frames"]
         return figures | {"window_over_relaxed": round(ratio, 3)}
 
+    def rivals(self) -> dict:
+        """Relaxed memory, a window of 21 frames with the chunk, and the host's sampler, in turns.
+
+        Of the host's sampler, the median of three chunks around each size of its cache.
+        """
+        warm_up, chunks = self.scale.window_chunks
+        on_gpu = Storage(device="gpu")
+        runs = {
+            "relaxed": (self.another(self.policy, on_gpu), self.ours),
+            "dense window": (self.another(self.dense, on_gpu), self.ours),
+            "native": (self.another(), common.native_sampler()),
+        }
+        frames = CHUNK_FRAMES * (warm_up + chunks)
+        seconds = self._in_turns({name: (*run, frames) for name, run in runs.items()})
+        native = seconds.pop("native")
+        last = len(native) - 2
+        growth = {
+            str(CHUNK_FRAMES * (chunk + 1)): median(native[chunk - 1 : chunk + 2])
+            for chunk in sorted({2, last, *range(6, last, 7)})
+        }
+        figures = {name: per_chunk(each[warm_up:]) for name, each in seconds.items()}
+        return figures | {"native": {"seconds_per_chunk_by_frames_attended": growth}}
+
     def tiers(self) -> dict:
-        """Relaxed memory with a full reservoir in every tier, in alternating rounds."""
+        """Relaxed memory with a full reservoir in each tier, in turns; then its memory, alone."""
         warm_up = -(-self.scale.reservoir_frames // CHUNK_FRAMES) + 2
         frames = CHUNK_FRAMES * (warm_up + self.scale.steady_chunks)
-        seconds = {tier: [] for tier in TIERS}
-        peaks = {}
-        for _ in range(self.scale.tier_rounds):
-            for tier in TIERS:
-                video = self.video(self.relaxed(*tier), self.ours, frames)
-                seconds[tier] += video.seconds[warm_up:]
-                peaks[tier] = max(peaks.get(tier, 0), video.peak_bytes)
-        figures = {" ".join(t): Video(seconds[t], peaks[t]).figures(0) for t in TIERS}
+        figures = {}
+        for dtype in ("model", "fp8"):  # two at a time, so that their reservoirs fit
+            runs = {
+                f"{device} {dtype}": (
+                    self.another(self.policy, Storage(device=device, dtype=dtype)),
+                    self.ours,
+                    frames,
+                )
+                for device in DEVICES
+            }
+            for name, seconds in self._in_turns(runs).items():
+                figures[name] = per_chunk(seconds[warm_up:])
         on_gpu, on_cpu = (figures[f"{device} model"]["seconds_per_chunk"] for device in DEVICES)
         figures["cpu_slower_percent"] = round(100 * (on_cpu / on_gpu - 1), 2)
         return figures
 
-    def dense_window(self) -> dict:
-        """A window of 21 frames, the chunk included."""
-        warm_up, chunks = self.scale.window_chunks
-        return self.video(self.window, self.ours, CHUNK_FRAMES * (warm_up + chunks)).figures(
-            warm_up
-        )
-
-    def native(self) -> dict:
-        """The host's sampler: the median of three chunks around each size of its cache."""
-        frames = self.scale.native_frames
-        video = self.video(self.model, common.native_sampler(), frames)
-        last = len(video.seconds) - 2
-        growth = {
-            str(CHUNK_FRAMES * (chunk + 1)): median(video.seconds[chunk - 1 : chunk + 2])
-            for chunk in sorted({2, last, *range(6, last, 7)})
+    def memory(self) -> dict:
+        """The most bytes of a run in each tier, alone on the GPU, against the promise."""
+        if DEVICE.type != "cuda":
+            return {"skipped": f"bytes on {DEVICE.type} are not counted"}
+        frames = CHUNK_FRAMES * (-(-self.scale.reservoir_frames // CHUNK_FRAMES) // 3 + 2)
+        return {
+            " ".join(tier): self.video(self.relaxed(*tier), self.ours, frames).memory()
+            for tier in TIERS
         }
-        return {"seconds_per_chunk_by_frames_attended": growth, "peak_bytes": video.peak_bytes}
+
+    def _in_turns(self, runs: dict[str, tuple]) -> dict[str, list[float]]:
+        """Seconds of each chunk of `(model, sampler, frames)`, of which one computes at a time."""
+        clocks = {name: TurnClock() for name in runs}
+        in_turns(
+            {
+                clock: lambda run=runs[name], clock=clock: self.sample(*run, clock)
+                for name, clock in clocks.items()
+            }
+        )
+        seconds = {name: clock.seconds for name, clock in clocks.items()}
+        runs.clear()  # and with them what they hold of the GPU
+        return seconds
+
+    def decoding(self) -> dict:
+        """A video file as Relax Forcing Stream writes it, the VAE in turns with the model."""
+        figures = {}
+        sizes = Sizes(
+            **vars(self.shape), vae_dim=self.scale.vae_dim, chunks=self.scale.decoded_chunks
+        )
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+            folder_paths.set_output_directory(folder)
+            work = Work(sizes, Path(folder), vae_device=DEVICE, model=self.model)
+            for name in ("sampling alone", "sampling alone", "decoding alone", "in turn"):
+                start = time.perf_counter()
+                work.ways[name]()
+                common.synchronize()
+                figures[name] = median([(time.perf_counter() - start) / sizes.chunks])
+        return {"seconds_per_chunk": figures}
 
     def split(self) -> dict:
         """Where a chunk's time goes, in passes of their own because reading it costs a little."""
@@ -233,20 +304,31 @@ class Bench:
 
     def compiled(self) -> dict:
         """Relaxed memory through the host's compile node; the first chunks compile."""
+        return self._compiled(self.scale.compile_backend)
+
+    def graphs(self) -> dict:
+        """The same with what lies between attentions recorded as CUDA graphs, where they are."""
+        if DEVICE.type != "cuda":
+            return {"skipped": f"{DEVICE.type} has no CUDA graphs"}
+        return self._compiled("cudagraphs")
+
+    def _compiled(self, backend: str) -> dict:
         from comfy_extras.nodes_torch_compile import TorchCompileModel
         from torch._dynamo.utils import counters
 
         warm_up, chunks = self.scale.compiled_chunks
         frames = CHUNK_FRAMES * (warm_up + chunks)
-        plain = self.video(self.relaxed(), self.ours, frames)
         torch._dynamo.reset()
         counters.clear()
-        (model,) = TorchCompileModel.execute(self.relaxed(), self.scale.compile_backend).result
-        video = self.video(model, self.ours, frames)
-        figures = {
-            "plain": plain.figures(warm_up),
-            "compiled": video.figures(warm_up),
-            "first_chunks_seconds": [round(seconds, 3) for seconds in video.seconds[:warm_up]],
+        plain = self.another(self.policy, Storage(device="gpu"))
+        model = self.another(self.policy, Storage(device="gpu"))
+        (model,) = TorchCompileModel.execute(model, backend).result
+        seconds = self._in_turns(
+            {"plain": (plain, self.ours, frames), "compiled": (model, self.ours, frames)}
+        )
+        figures = {name: per_chunk(each[warm_up:]) for name, each in seconds.items()}
+        figures |= {
+            "first_chunks_seconds": [round(each, 3) for each in seconds["compiled"][:warm_up]],
             "graphs": counters["stats"]["unique_graphs"],
         }
         torch._dynamo.reset()
@@ -254,69 +336,40 @@ class Bench:
         return figures | {"speedup": round(ratio, 3)}
 
 
-SECTIONS = ("matmul", "kernel", "tiers", "dense_window", "split", "native", "compiled")
+MINUTES = {  # of each section on an H100, guessed until one has been measured; in this order
+    "matmul": 0.1,
+    "kernel": 0.2,
+    "rivals": 1.1,
+    "memory": 0.5,
+    "tiers": 1.5,
+    "split": 0.8,
+    "compiled": 0.7,
+    "decoding": 0.5,
+    "graphs": 0.3,
+}
 
 
-class Watch(common.ChunkClock):
-    """Also sums the time in self-attention modules and in the kernels that they call."""
+def forget_peak() -> int:
+    """Give back what torch keeps for later, count the most bytes from here on; those of now."""
+    gc.collect()
+    if DEVICE.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return peak_bytes()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._spans = {"self_attention": [], "kernel": []}
-        self._inside = False
 
-    @contextlib.contextmanager
-    def modules(self, modules: list[torch.nn.Module]) -> Iterator[None]:
-        """Time these self-attention modules, whatever their `forward` is."""
-        starts = []
+def peak_bytes() -> int:
+    return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else 0
 
-        def begin(*_):
-            self._inside = True
-            starts.append(moment())
 
-        def end(*_):
-            self._inside = False
-            self._spans["self_attention"].append((self.chunks, starts.pop(), moment()))
-
-        with contextlib.ExitStack() as hooks:
-            for module in modules:
-                hooks.callback(module.register_forward_pre_hook(begin).remove)
-                hooks.callback(module.register_forward_hook(end).remove)
-            yield
-
-    @contextlib.contextmanager
-    def kernels(self) -> Iterator[None]:
-        """Time what the modules call, and leave cross-attention alone."""
-        original = common.optimized_attention
-
-        def timed(*args, **kwargs):
-            if not self._inside:
-                return original(*args, **kwargs)
-            return self._time("kernel", original, args, kwargs)
-
-        callers = (memory_attention, ar_model)
-        try:
-            for caller in callers:
-                caller.optimized_attention = timed
-            yield
-        finally:
-            for caller in callers:
-                caller.optimized_attention = original
-
-    def seconds_of(self, name: str) -> list[float]:
-        """Seconds of each chunk that were spent in `name`."""
-        common.synchronize()
-        sums = [0.0] * self.chunks
-        for chunk, start, end in self._spans[name]:
-            if chunk < self.chunks:  # what follows the last step of all belongs to no chunk
-                sums[chunk] += elapsed(start, end)
-        return sums
-
-    def _time(self, name: str, function: Callable, args: tuple, kwargs: dict):
-        start = moment()
-        out = function(*args, **kwargs)
-        self._spans[name].append((self.chunks, start, moment()))
-        return out
+def per_chunk(seconds: list[float]) -> dict:
+    """Figures of chunks that are like each other."""
+    chunk = median(seconds)
+    return {
+        "seconds_per_chunk": chunk,
+        "video_frames_per_second": float(f"{VIDEO_FRAMES / chunk:.4g}"),
+        "chunks_measured": len(seconds),
+    }
 
 
 def repeat(function: Callable, times: int = 20, warm_up: int = 5) -> float:
@@ -338,16 +391,18 @@ def conclusions(figures: dict, shape: Shape) -> dict:
     with contextlib.suppress(KeyError):
         rate = 1e12 * figures["matmul"]["square_teraflop_per_second"]
         for name, frames, section in (
-            ("relaxed", 7, figures["tiers"]["gpu model"]),
-            ("dense_window", WINDOW_FRAMES, figures["dense_window"]),
+            ("relaxed", 7, figures["rivals"]["relaxed"]),
+            ("dense_window", WINDOW_FRAMES, figures["rivals"]["dense window"]),
         ):
             floor = PASSES * shape.pass_flop(frames) / rate
             found[f"{name}_pass_teraflop"] = shape.pass_flop(frames) / 1e12
             found[f"{name}_floor_seconds"] = floor
             found[f"{name}_over_floor"] = round(section["seconds_per_chunk"] / floor, 3)
     with contextlib.suppress(KeyError):
-        window = figures["dense_window"]["seconds_per_chunk"]
-        relaxed = figures["tiers"]["gpu model"]["seconds_per_chunk"]
+        rivals = figures["rivals"]
+        relaxed, window = (
+            rivals[name]["seconds_per_chunk"] for name in ("relaxed", "dense window")
+        )
         found["chunk_window_over_relaxed"] = round(window / relaxed, 3)
     with contextlib.suppress(KeyError):
         split = figures["split"]
@@ -362,8 +417,8 @@ def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--toy", action="store_true", help="tiny sizes, for any machine")
     parser.add_argument("--out", type=Path, help="write here what is known after each section")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--minutes", type=float, default=7.0, help="start no section after this")
+    parser.add_argument("--only", nargs="+", choices=MINUTES, default=MINUTES)
+    parser.add_argument("--minutes", type=float, default=5.8, help="leave out what no longer fits")
     options = parser.parse_args()
 
     start = time.perf_counter()
@@ -372,26 +427,33 @@ def main() -> None:
     outcome = common.result("gpu-toy" if options.toy else "gpu", scale.shape, figures)
     print(f"{common.device_name()}, {common.optimized_attention.__name__}", flush=True)
     bench = Bench(scale)
+    spent: dict[str, float] = {}
     figures["weights_bytes"] = bench.model.model_size()
-    for name in SECTIONS:
+    for name in MINUTES:
         if name not in options.only:
             continue
-        minutes = (time.perf_counter() - start) / 60
-        if minutes > options.minutes:
-            figures[name] = {"error": f"not started after {minutes:.1f} minutes"}
-        else:
-            figures[name] = attempt(getattr(bench, name))
+        section_start = minutes_since(start)
+        left = options.minutes - section_start
+        figures[name] = attempt(getattr(bench, name), MINUTES[name], left)
+        spent[name] = round(minutes_since(start) - section_start, 2)
         figures["conclusions"] = conclusions(figures, scale.shape)
-        figures["minutes"] = round((time.perf_counter() - start) / 60, 2)
-        print(f"{name} ({figures['minutes']} min): {json.dumps(figures[name])}", flush=True)
+        figures["minutes"] = spent | {"all": round(minutes_since(start), 2)}
+        print(f"{name} ({spent[name]} min): {json.dumps(figures[name])}", flush=True)
         if options.out:
             options.out.write_text(common.one_line_a_figure(outcome) + "\n")
+    print("minutes:", ", ".join(f"{name} {each}" for name, each in figures["minutes"].items()))
     print("conclusions:", json.dumps(figures["conclusions"], indent=1))
     common.finish(outcome, save=options.save)
 
 
-def attempt(section: Callable[[], dict]) -> dict:
-    """A section's figures, or what went wrong: the other sections are worth having."""
+def minutes_since(start: float) -> float:
+    return (time.perf_counter() - start) / 60
+
+
+def attempt(section: Callable[[], dict], needed: float, left: float) -> dict:
+    """A section's figures, why it was left out, or what went wrong: the others are worth having."""
+    if needed > left:
+        return {"skipped": f"takes about {needed} minutes, of which {max(left, 0):.1f} are left"}
     try:
         return section()
     except Exception as error:

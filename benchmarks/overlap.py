@@ -22,6 +22,7 @@ from common import CHUNK_FRAMES, DEVICE, Shape
 
 import comfy.sd  # isort: skip
 import folder_paths  # isort: skip
+from comfy.model_patcher import ModelPatcher  # isort: skip
 
 from relax_memory.film.mp4 import VideoWriter
 from relax_memory.host.film.live import LiveVideo
@@ -48,11 +49,18 @@ class Sizes(Shape):
 class Work:
     """The same video made in four ways; each returns its latents."""
 
-    def __init__(self, sizes: Sizes, folder: Path) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        folder: Path,
+        *,
+        vae_device: torch.device | str = "cpu",
+        model: ModelPatcher | None = None,
+    ) -> None:
         generator = torch.Generator().manual_seed(1)
         text = torch.randn(1, sizes.text_tokens, common.TEXT_DIM, generator=generator)
         self._request = Request(
-            model=common.causal_model(sizes),
+            model=model or common.causal_model(sizes),
             positive=[[text, {}]],
             width=sizes.width,
             height=sizes.height,
@@ -60,7 +68,7 @@ class Work:
             seed=1,
             steps=STEPS,
         )
-        self._vae = comfy.sd.VAE(sd=small.vae(dim=sizes.vae_dim), device=torch.device("cpu"))
+        self._vae = comfy.sd.VAE(sd=small.vae(dim=sizes.vae_dim), device=torch.device(vae_device))
         self._folder = folder
         self._chunks: list = []
         self._latents = None

@@ -25,8 +25,10 @@ def test_gpu_measures_every_section_at_toy_size(tmp_path):
     out = tmp_path / "gpu.json"
     figures = bench("gpu", "--toy", "--out", str(out))
     assert not [name for name, section in figures.items() if "error" in str(section)]
-    sections = {"matmul", "kernel", "tiers", "dense_window", "split", "native", "compiled"}
+    sections = {"matmul", "kernel", "rivals", "tiers", "split", "compiled", "decoding"}
     assert sections <= figures.keys()
+    assert figures["memory"]["skipped"] and figures["graphs"]["skipped"]  # of a GPU
+    assert figures["minutes"].keys() == sections | {"memory", "graphs", "all"}
     for name in ("gpu model", "cpu model", "gpu fp8", "cpu fp8"):
         assert figures["tiers"][name]["seconds_per_chunk"] > 0
     for part in figures["split"].values():

@@ -1,0 +1,69 @@
+"""Runs programs of one process in turns, one chunk each: `turns` does it with processes.
+
+They share the GPU's memory and stream, so a chunk's time is that between two events in it.
+"""
+
+import threading
+from collections.abc import Callable
+
+import common
+from common import elapsed, moment
+
+
+class TurnClock(common.ChunkClock):
+    """Seconds of each chunk of a program that waits after every one until it is its turn again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        self._spans: list[tuple] = []
+        self.ended = False
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        self._calls += 1
+        if self._calls % self._steps == 0:
+            self._spans.append((self._start, moment()))
+            self._done.release()
+            self._begin()
+
+    @property
+    def seconds(self) -> list[float]:
+        common.synchronize()
+        return [elapsed(*span) for span in self._spans]
+
+    def turn(self) -> None:
+        """Let the program make one chunk."""
+        self._go.release()
+        self._done.acquire()
+
+    def run(self, program: Callable[[], None]) -> None:
+        """To be called in a thread of its own."""
+        self._begin()
+        try:
+            program()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended = True
+            self._done.release()
+
+    def _begin(self) -> None:
+        self._go.acquire()
+        self._start = moment()
+
+
+def in_turns(programs: dict[TurnClock, Callable[[], None]]) -> None:
+    """Run programs chunk by chunk in turns, so that a noisy machine cannot tilt a comparison.
+
+    Raises:
+        Exception: what ended one of them; the others have been run to their ends.
+    """
+    for clock, program in programs.items():
+        threading.Thread(target=clock.run, args=(program,), daemon=True).start()
+    while waiting := [clock for clock in programs if not clock.ended]:
+        for clock in waiting:
+            clock.turn()
+    for clock in programs:
+        if clock.error:
+            raise clock.error
