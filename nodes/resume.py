@@ -1,14 +1,17 @@
 """The node that brings saved rollouts back."""
 
+from functools import partial
+
 from comfy_api.latest import io
 
 from ..relax_memory.grid import WAN
-from ..relax_memory.host.film.cuts import TAKE, Take, latent_of
+from ..relax_memory.host.film.cuts import Take, latent_of
 from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.keeping.autosave import archive_folder, close_left_behind
 from ..relax_memory.host.keeping.listing import ROUTE, saved_labels
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.saved.archive import find_rollout
+from ..relax_memory.saved.rollout import FIRST_SAMPLE, FPS
 from .memory import CATEGORY
 
 REFRESH_MILLISECONDS = 5000
@@ -36,8 +39,8 @@ class RelaxForcingResume(io.ComfyNode):
                         refresh=REFRESH_MILLISECONDS,
                     ),
                     tooltip="The saved video, newest first: when it was begun, how many seconds "
-                    "of it are there, how its prompt begins, its size and its chunks. Refresh "
-                    "chooses the newest.",
+                    "of it are there, how its prompt begins, its size and its chunks. Takes stand "
+                    "under the video that they are taken from. Refresh chooses the first.",
                 ),
                 io.Float.Input(
                     "until_seconds",
@@ -47,8 +50,9 @@ class RelaxForcingResume(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     tooltip="Take the video up to here only, to go on from there with other words, "
-                    "another seed or other settings. Goes to the nearest end of a chunk at 16 "
-                    "frames a second, and the node says where that is. 0: all that is there.",
+                    "another seed or other settings. Goes to the nearest end of a chunk, and the "
+                    "node says where that is. A second is one of Relax Forcing Stream's fps, and "
+                    "of 16 frames where Relax Forcing Sampler made it. 0: all that is there.",
                 ),
                 io.Int.Input(
                     "sample",
@@ -57,7 +61,8 @@ class RelaxForcingResume(io.ComfyNode):
                     max=4096,
                     optional=True,
                     tooltip="Which video of a batch goes on alone, counted from 1. With the same "
-                    "seed it goes on as it would have in the batch. 0: all of them.",
+                    "seed it goes on as it would have in the batch. A larger batch_size makes "
+                    "others of its beginning, with the noise of the next numbers. 0: all of them.",
                 ),
             ],
             outputs=[
@@ -86,31 +91,37 @@ class RelaxForcingResume(io.ComfyNode):
     def execute(cls, rollout, until_seconds=0.0, sample=0) -> io.NodeOutput:
         saved = find_rollout(archive_folder(), rollout)
         close_left_behind(saved)
-        latents, pieces = saved.film()
+        fps = saved.told(FPS, WAN.fps)
+        until = partial(_frame, until_seconds, fps=fps) if until_seconds else None
+        latents, pieces = saved.film(until)
         said = [saved.label]
-        if until_seconds:
-            latents, pieces = saved.film(until_frame=_frame(until_seconds, latents.shape[2]))
-            said.append(f"until {video_seconds(latents.shape[2], WAN.fps):.2f} s")
+        if until:
+            said.append(f"until {video_seconds(latents.shape[2], fps):.2f} s")
+        samples = latents.shape[0]
+        if not 0 <= sample <= samples:
+            raise ValueError(
+                f'sample is {sample}, but "{saved.name}" has {samples}: use 1 to {samples}, or 0 '
+                "for all."
+            )
         if sample:
-            samples = latents.shape[0]
-            if sample > samples:
-                raise ValueError(
-                    f'sample is {sample}, but "{saved.name}" has {samples}: use 1 to {samples}, '
-                    "or 0 for all."
-                )
             latents = latents[sample - 1 : sample]
             said.append(f"sample {sample} of {samples}")
         tell("  ".join(said))
-        take = Take(saved.name, saved.first_sample + max(sample - 1, 0))
-        return io.NodeOutput(latent_of(latents, pieces) | {TAKE: take})
+        take = Take(
+            saved.name,
+            saved.told(FIRST_SAMPLE, 0) + max(sample - 1, 0),
+            saved.told("frames_per_chunk", 0),
+            saved.told("seed", -1),
+        )
+        return io.NodeOutput(latent_of(latents, pieces, take))
 
 
-def _frame(until_seconds: float, frames: int) -> int:
+def _frame(until_seconds: float, frames: int, *, fps: float) -> int:
     """The latent frames of so many seconds, of a video of `frames`."""
-    seconds = video_seconds(frames, WAN.fps)
-    if until_seconds > seconds + 0.05:  # the list tells tenths
+    seconds = video_seconds(frames, fps)
+    if not 0 < until_seconds <= seconds + 0.05:  # the list tells tenths
         raise ValueError(
             f"until_seconds is {until_seconds:g}, but {seconds:.2f} s of this video are saved: use "
-            "less, or 0 for all of it."
+            "0 for all of it, or a second between."
         )
-    return WAN.latent_frames(max(round(until_seconds * WAN.fps), 1))
+    return WAN.latent_frames(max(round(until_seconds * fps), 1))

@@ -197,7 +197,7 @@ class RelaxForcingSampler(io.ComfyNode):
         request = desk.request
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=request.batch_size)
-        return io.NodeOutput(latent_of(latents, storyboard_of(request).pieces), trace)
+        return io.NodeOutput(latent_of(latents, storyboard_of(request).pieces, request.take), trace)
 
 
 class RelaxForcingSamplerSelect(io.ComfyNode):

@@ -102,7 +102,7 @@ class RelaxForcingStream(io.ComfyNode):
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             videos,
-            latent_of(latents, pieces),
+            latent_of(latents, pieces, request.take),
             trace,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),
         )

@@ -14,7 +14,7 @@ from ..grid import WAN, Grid
 from ..scenes import WHOLE, Film
 from ..schedule import Schedule
 from .directed import without_direction
-from .film.cuts import pieces_of, take_of
+from .film.cuts import Take, pieces_of, take_of
 from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
@@ -120,6 +120,11 @@ class Request:
     def prefix_frames(self) -> int:
         return 0 if self.prefix is None else self.prefix.shape[2]
 
+    @property
+    def take(self) -> Take:
+        """What the latents that are returned say of themselves."""
+        return Take("", self.first_sample, self.frames_per_chunk, self.seed)
+
     @cached_property
     def schedule(self) -> Schedule:
         """The noise levels of its chunks; after a prefix no chunk is without a past."""
@@ -207,6 +212,8 @@ def make_request(
             "The prefix is remembered by a clean pass all the same, because the steps that made it "
             "are not known."
         )
+    frames_per_chunk = followed["frames_per_chunk"]
+    notes += take.changed(frames_per_chunk=frames_per_chunk, seed=settings["seed"])
     total_frames = grid_of(model).latent_frames(settings["length"])
     pieces = pieces_of(prefix, "prefix") if prefix else WHOLE
     conditionings = {"positive": positive, "negative": negative}
@@ -215,7 +222,7 @@ def make_request(
         conditionings,
         pieces=pieces,
         total_frames=total_frames,
-        chunk_frames=followed["frames_per_chunk"],
+        chunk_frames=frames_per_chunk,
         prefix_frames=0 if samples is None else samples.shape[2],
         fps=settings.get("fps", WAN.fps),
         clean_pass=followed["clean_pass"],

@@ -8,11 +8,11 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_origin
+from typing import TypeVar, get_origin
 
 import filelock
 import torch
@@ -30,10 +30,13 @@ LOCK = "lock"
 LABEL_GAP = "  "
 UNDER = "└ "  # before the label of a take, in a list where it stands under its parent
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what a disk answers that has none
+FPS = "fps"  # pictures per second, where they are not the usual ones; decides nothing
 FIRST_WORDS = "first words"  # of the prompt: a setting that decides nothing
 FIRST_SAMPLE = "first sample"  # its number in the batch that it was begun in
 TAKEN_FROM = "taken from"  # name of the rollout that its beginning is of; decides nothing
 KEPT, FORGOTTEN = "kept", "forgotten"  # what a person has marked it as: an empty file of that name
+
+T = TypeVar("T", int, float, str)
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +123,16 @@ class SavedRollout:
         """`KEPT`, `FORGOTTEN` or "": what cleaning up is to do with it."""
         return next((m for m in (KEPT, FORGOTTEN) if (self.folder / m).exists()), "")
 
+    def told(self, setting: str, usual: T) -> T:
+        """What its description says of a setting; the usual where it says nothing of that kind."""
+        description = self.description
+        value = description.settings.get(setting) if description else None
+        return value if isinstance(value, type(usual)) else usual
+
     @property
     def taken_from(self) -> str:
         """Name of the rollout that its beginning is of, as it was then; "" for none."""
-        told = self.description
-        name = told.settings.get(TAKEN_FROM) if told else None
-        return name if isinstance(name, str) else ""
+        return self.told(TAKEN_FROM, "")
 
     @property
     def label(self) -> str:
@@ -153,18 +160,12 @@ class SavedRollout:
         """The latents of `film`."""
         return self.film()[0]
 
-    @property
-    def first_sample(self) -> int:
-        """Number of its first sample in the batch that it was begun in."""
-        told = self.description
-        number = told.settings.get(FIRST_SAMPLE, 0) if told else 0
-        return number if isinstance(number, int) else 0
-
-    def film(self, until_frame: int | None = None) -> tuple[Tensor, Film]:
+    def film(self, until: Callable[[int], int] | None = None) -> tuple[Tensor, Film]:
         """All chunks that can be used as one video `[B, C, T, H, W]`, and its pieces.
 
         Args:
-            until_frame: only chunks up to the end of a chunk that is nearest to this frame.
+            until: from how many frames there are to the one at which it is to end; it ends with the
+                chunk whose end is nearest to that.
 
         Raises:
             ValueError: not even the first can be used.
@@ -177,9 +178,10 @@ class SavedRollout:
             if not found:
                 raise
             logger.warning("The video ends after %d chunks: %s", len(found), error)
-        if until_frame is not None:
+        if until is not None:
             ends = [chunk.trace.frames[0] + len(chunk.trace.frames) for chunk in found]
-            nearest = min(range(len(ends)), key=lambda index: abs(ends[index] - until_frame))
+            end = until(ends[-1])
+            nearest = min(range(len(ends)), key=lambda index: abs(ends[index] - end))
             found = found[: nearest + 1]
         pieces = film_of((chunk.trace.frames[0], chunk.trace.scene) for chunk in found)
         return torch.cat([chunk.latents for chunk in found], dim=2), pieces
@@ -269,9 +271,11 @@ def _seconds(description: Description, count: int) -> str:
     if not isinstance(chunk_frames, int) or not isinstance(prefix_frames, int) or chunk_frames < 1:
         return ""
     missing_frames = -prefix_frames % chunk_frames  # of the first chunk
+    fps = description.settings.get(FPS)
+    fps = fps if isinstance(fps, float) and fps > 0 else WAN.fps
 
     def seconds(chunks: int) -> str:
-        length = WAN.length(max(chunks * chunk_frames - missing_frames, 0)) / WAN.fps
+        length = WAN.length(max(chunks * chunk_frames - missing_frames, 0)) / fps
         return f"{length:.1f}" if length < 10 else f"{length:.0f}"
 
     planned = description.planned_chunks

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from alone import EachAlone
 from device import host
 from device.cards import CARDS, RUNTIME
 from device.plain_bank import PlainBank
@@ -93,3 +94,13 @@ def test_dynamic_vram_with_all_weights_resident_and_few(expected, monkeypatch, r
     del model
     host.unload_all()
     RUNTIME.pinned.clear()  # the host's weights, which it pins for as long as it likes
+
+
+@pytest.mark.parametrize(("where", "cfg"), [("gpu", 3.0), ("cpu", 1.0)])
+def test_one_of_a_batch_goes_on_alone_as_in_the_batch(where, cfg):
+    """Where kernels compute each sample alone; those of a CPU, which do the work here, do not."""
+    model = host.remembering(host.model(), reservoir_device=where)
+    with EachAlone():
+        batch = host.sample(model, batch_size=8, cfg=cfg)
+        take = {"samples": batch[2:3, :, :6], "relax_forcing_take": ("a rollout", 2, 3, 5)}
+        assert torch.equal(host.sample(model, prefix=take, cfg=cfg), batch[2:3])

@@ -18,11 +18,35 @@ TAKE = "relax_forcing_take"
 
 
 class Take(NamedTuple):
-    """The saved rollout that latents are of, and the number that their first sample has in the
-    batch in which they were begun, by which its noise goes on."""
+    """What latents are of, as far as it is known.
+
+    Args:
+        rollout: name of the saved rollout.
+        sample: the number that their first sample has in the batch in which they were begun, by
+            which its noise goes on.
+        frames_per_chunk: of what made them; 0: not known.
+        seed: of what made them; -1: not known.
+    """
 
     rollout: str = ""
     sample: int = 0
+    frames_per_chunk: int = 0
+    seed: int = -1
+
+    def changed(self, *, frames_per_chunk: int, seed: int) -> list[str]:
+        """What is no longer as in the saved rollout, in sentences: then it does not go on as that
+        would have."""
+        if not self.rollout:
+            return []
+        now = {"frames_per_chunk": frames_per_chunk, "seed": seed}
+        return [
+            f"{name} is {value}, but {then} made {self.rollout}: a take of its own from here on."
+            for name, value in now.items()
+            if (then := getattr(self, name)) != value and then != Take._field_defaults[name]
+        ]
+
+
+UNKNOWN = Take()
 
 
 def take_of(latent: Mapping[str, Any]) -> Take:
@@ -30,13 +54,14 @@ def take_of(latent: Mapping[str, Any]) -> Take:
     return Take(*latent.get(TAKE, ()))
 
 
-def latent_of(latents: Tensor, pieces: Film) -> dict[str, Any]:
+def latent_of(latents: Tensor, pieces: Film, take: Take = UNKNOWN) -> dict[str, Any]:
     """The host's LATENT of a film `[B, C, T, h, w]`: the scene and the frames of each piece."""
+    latent = {"samples": latents} | ({} if take == UNKNOWN else {TAKE: take})
     if len(pieces) == 1:
-        return {"samples": latents}
+        return latent
     until = ends(pieces, latents.shape[2])
     told = tuple((p.scene, end - p.first_frame) for p, end in zip(pieces, until, strict=True))
-    return {"samples": latents, KEY: told}
+    return latent | {KEY: told}
 
 
 def pieces_of(latent: Mapping[str, Any], name: str = "samples") -> Film:

@@ -16,6 +16,7 @@ from comfyui_version import __version__ as HOST_VERSION
 
 from ...disk import advice
 from ...film.fragments import close
+from ...grid import WAN
 from ...keepers import Finished
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk
@@ -24,6 +25,7 @@ from ...saved.rollout import (
     FIRST_SAMPLE,
     FIRST_WORDS,
     FORGOTTEN,
+    FPS,
     TAKEN_FROM,
     Description,
     SavedRollout,
@@ -225,6 +227,7 @@ def _describe(
         | {"memory": str(remembered(model).policy)}
         | ({FIRST_WORDS: words} if words else {})
         | ({FIRST_SAMPLE: request.first_sample} if request.first_sample else {})
+        | ({FPS: request.fps} if request.fps != WAN.fps else {})
         | ({TAKEN_FROM: request.taken_from} if request.taken_from else {})
         | ({VIDEOS: videos} if videos else {}),
         made_from=made,
