@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..relax_memory.host.keeping.listing import serve_saved
 from ..relax_memory.host.steering.routes import serve_steering
+from .contact_sheet import RelaxForcingContactSheet
 from .decode import RelaxForcingDecode
 from .demo_models import RelaxForcingDemoModels
 from .direction import RelaxForcingPromptSchedule, RelaxForcingShot
@@ -35,6 +36,7 @@ class RelaxForcingExtension(ComfyExtension):
             RelaxForcingStream,
             RelaxForcingResume,
             RelaxForcingSaved,
+            RelaxForcingContactSheet,
             RelaxForcingDecode,
             RelaxForcingPlan,
             RelaxForcingTimeline,

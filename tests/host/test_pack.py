@@ -77,6 +77,7 @@ CONTRACT = {
         {"rollout": CHOICE, "until_seconds?": 0.0, "sample?": 0},
         ["LATENT"],
     ),
+    "RelaxForcingContactSheet": ({"samples": None, "vae": None}, ["IMAGE"]),
     "RelaxForcingSaved": ({"action": "list", "rollout": CHOICE}, ["STRING"]),
     "RelaxForcingPromptSchedule": (
         {"clip": None, "text": "", "transition": "keep", "blend_seconds": 1.0},
