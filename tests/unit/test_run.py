@@ -33,10 +33,11 @@ NEWER_SYNTAX = (
 def root(tmp_path, monkeypatch):
     """An empty repository in place of ours."""
     monkeypatch.setattr(run, "LOWEST_TESTS", ())
-    for name in ("VENV", "HOST", "OLD", "DATA"):
+    for name in ("VENV", "HOST", "OLD", "OTHERS", "DATA"):
         monkeypatch.setattr(run, name, tmp_path / getattr(run, name).name)
     monkeypatch.setattr(run, "ROOT", tmp_path)
-    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    for name in ("COMFYUI_PATH", "COMFYUI_HOSTS"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "requirements-test.txt").write_text("pytest\n")
     return tmp_path
 
@@ -221,6 +222,96 @@ def test_a_full_disk_while_unpacking_leaves_the_old_host(root, monkeypatch):
     assert (root / ".comfyui/main.py").read_text() == "old"
     run.unpack_host(path)
     assert files_in(root / ".comfyui") == ["main.py", run.STAMP]
+
+
+# --- other hosts ----------------------------------------------------------------------------------
+
+VERSION = '__version__ = "9.9.9"\n'
+
+
+@pytest.fixture
+def other(root):
+    """Another host in a folder, which pins nothing."""
+    write(root / "other/comfyui_version.py", VERSION)
+    write(root / "other/requirements.txt", "")
+    return root / "other"
+
+
+@pytest.mark.parametrize("packing", ["", "gz", "xz"])
+def test_a_host_is_found_in_a_folder_and_in_an_archive(root, other, monkeypatch, packing):
+    given = other.parent / "around"
+    given.mkdir()
+    other.rename(given / "ComfyUI")
+    if packing:
+        with tarfile.open(root / "host.tar", f"w:{packing}") as tar:
+            tar.add(given, "package-1.0/vendor")
+        given = root / "host.tar"
+    monkeypatch.setenv("COMFYUI_HOSTS", os.pathsep.join((str(given), "")))
+    monkeypatch.setattr(run, "environment_of", lambda python, host: python)
+    ((version, _, host),) = found = run.other_hosts("python")
+    assert version == "9.9.9"
+    assert (host / "comfyui_version.py").read_text() == VERSION
+    assert host.is_relative_to(run.OTHERS) == bool(packing)
+    monkeypatch.setattr(run, "extract", None)  # all is there
+    assert run.other_hosts("python") == found
+
+
+def test_what_a_host_pins_gets_an_environment_of_its_own(root, other, monkeypatch):
+    made = []
+
+    def make(purpose, command):
+        made.append(purpose)
+        if purpose.startswith("make"):
+            Path(command[-1]).mkdir(parents=True)
+
+    monkeypatch.setattr(run, "step", make)
+    monkeypatch.setattr(subprocess, "check_output", lambda command, **_: str(root))
+    first = run.environment_of("python", other)
+    assert run.environment_of("python", other) == first
+    assert len(made) == 2
+    write(other / "requirements.txt", "comfyui-frontend-package==1.58.1\n")
+    assert run.environment_of("python", other) != first
+    assert len(made) == 4
+
+
+def test_what_holds_no_host_is_named(root, monkeypatch):
+    (root / "nothing").mkdir()
+    with tarfile.open(root / "nothing.tar", "w") as tar:
+        tar.add(root / "requirements-test.txt", "requirements.txt")
+    for name in ("nothing", "nothing.tar"):
+        monkeypatch.setenv("COMFYUI_HOSTS", str(root / name))
+        said = message(run.other_hosts, sys.executable)
+        assert str(root / name) in said and "comfyui_version.py" in said
+
+
+def test_the_quick_tests_run_on_each_other_host(root, other, monkeypatch, capfd):
+    """In an environment that is made for it, and that sees ours."""
+    monkeypatch.setattr(run, "IN_TWO", ())
+    monkeypatch.setattr(run, "QUICK_TESTS", ("quick.py",))
+    path = "os.environ['COMFYUI_PATH']"
+    test = f"import os\n\n\ndef test_it():\n    assert {path} == {str(other)!r}\n"
+    write(root / "quick.py", test + "\n\ndef test_that():\n    assert not os.environ.get('FAIL')\n")
+    monkeypatch.setenv("COMFYUI_HOSTS", str(other))
+    assert run.test_other_hosts(sys.executable, dict(os.environ)) == 0
+    assert "ComfyUI 9.9.9: 2 tests, " in (said := capfd.readouterr().out)
+    assert "No other ComfyUI" not in said
+    assert run.test_other_hosts(sys.executable, dict(os.environ, FAIL="1")) == 1
+    assert "ComfyUI 9.9.9: 2 tests, 1 failed, " in capfd.readouterr().out
+    write(root / "quick.py", "")  # nothing to run is no success
+    assert run.test_other_hosts(sys.executable, dict(os.environ)) == 1
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_another_host_that_fails_fails_the_test_command(monkeypatch):
+    monkeypatch.setattr(run, "test_other_hosts", lambda *_: 1)
+    monkeypatch.setattr(run, "types", lambda: ["this"])
+    monkeypatch.setattr(subprocess, "call", lambda *_, **__: 0)
+    assert run.main(["test"]) == 1
+
+
+def test_where_no_other_host_is_given_a_line_says_so(root, capsys):
+    assert run.test_other_hosts(sys.executable, {}) == 0
+    assert capsys.readouterr().out.startswith("No other ComfyUI was given in COMFYUI_HOSTS")
 
 
 # --- reasons --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...film.background import to_bytes
 from ...grid import WAN
 from ...scenes import WHOLE, Film, ends
+from ..newer import outliving
 from ..notice import tell
 from .decoders import TaehvDecoder, WanDecoder
 
@@ -118,7 +119,8 @@ class VideoDecoder:
         vae = self._vae
         try:
             with torch.inference_mode(), model_management.cuda_device_context(vae.device):
-                pixels = self._decoder.decode(group.to(device=vae.device, dtype=vae.vae_dtype))
+                with outliving():
+                    pixels = self._decoder.decode(group.to(device=vae.device, dtype=vae.vae_dtype))
                 pixels = pixels.to(
                     device=vae.output_device, dtype=vae.vae_output_dtype(), copy=True
                 )

@@ -27,6 +27,7 @@ from ...grid import WAN
 from ...memory.recall import Memory
 from ...memory.storage import Storage
 from ...policies import Policy
+from ..newer import outliving, preferred
 from ..options import KEY, Options, options_in
 from ..room.reserve import add_reservation
 from ..sampling.session import Session
@@ -175,8 +176,9 @@ class MemoryAttention:
         network = self._network()
         assert network is not None, OUTLIVES
         module = _attention(network, self._layer)
-        query, key, raw_key, value = _project(module, x, freqs)
-        out = self._attend(network, session, options, query, key, raw_key, value)
+        with outliving():
+            query, key, raw_key, value = _project(module, x, freqs)
+            out = self._attend(network, session, options, query, key, raw_key, value)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
             out = patch({"x": out, "q": query, "k": key, "transformer_options": options})
         return module.o(out)
@@ -211,6 +213,7 @@ class MemoryAttention:
                     values.flatten(2),
                     heads=query.shape[2],
                     transformer_options=options,
+                    **preferred(_attention(network, self._layer)),
                 )
             )
             if session.pass_.remembered:
