@@ -122,3 +122,19 @@ def test_a_cut_is_measured_as_the_host_decodes_it_and_as_we_do():
     largest = [row["largest"] for row in figures["seen again"].values()]
     assert largest == sorted(largest, reverse=True)
     assert figures["seen again"]["9"]["largest"] < 0.5
+
+
+def test_the_film_laboratory_has_every_figure_of_every_transition():
+    arguments = ("--pairs", "2", "--memories", "window of 21", "--away", "--chunks", "1", "1")
+    figures = bench("film_lab", *arguments)
+    transitions = figures["switches"]["window of 21"]
+    assert {"old words only", "new words only", "keep", "recache", "cut"} < transitions.keys()
+    assert transitions["old words only"]["right_at_the_end"] == [0, 0]
+    assert transitions["new words only"]["right_at_the_end"][0] > 0.3
+    assert transitions["keep"]["motion_before"] == transitions["old words only"]["motion_before"]
+    assert "there_seconds" in transitions["cut"]["more_than_keep"]
+
+
+def test_recache_is_nearer_to_remembering_everything_anew_than_keep_is():
+    (spans,) = bench("recache", "--pairs", "2", "--at", "2").values()
+    assert spans["0"]["chunk 1"][0] > spans["2"]["chunk 1"][0] == 0  # two chunks are all
