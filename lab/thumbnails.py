@@ -170,9 +170,14 @@ def in_order(path: Path) -> int:
     return ORDER.index(words[0])
 
 
-def main() -> None:
+def prepare() -> None:
+    """Load the pack and the host's own nodes."""
     tiny.pack()
     tiny.asyncio.run(host_nodes.init_builtin_extra_nodes())
+
+
+def main() -> None:
+    prepare()
     host = Host()
     with tempfile.TemporaryDirectory() as place:
         folder_paths.set_output_directory(place)

@@ -13,6 +13,28 @@ SHOTS = "Connect it to positive or negative of a Relax Forcing sampler, or to be
 SHOTS += "Forcing Shot."
 
 
+def _how(begins: str, which: str) -> list[io.Input]:
+    """The inputs that say how a shot begins, and how long a blend takes."""
+    return [
+        io.Combo.Input(
+            "transition",
+            options=OPTIONS,
+            default="keep",
+            tooltip=f"{begins} keep: new words, the memory stays. recache: the newest memory is "
+            "made again with the new words. blend: the words go over little by little. cut: a new "
+            "scene that remembers nothing.",
+        ),
+        io.Float.Input(
+            "blend_seconds",
+            default=1.0,
+            min=0.1,
+            max=600.0,
+            step=0.1,
+            tooltip=f"How long a blend takes {which}; other transitions do not read it.",
+        ),
+    ]
+
+
 class RelaxForcingPromptSchedule(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -40,22 +62,7 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
                     "a cat | a dog for equal parts. Scene kitchen: begins a scene, or goes back to "
                     "it. GLOBAL: stands before every prompt. The help page has it all.",
                 ),
-                io.Combo.Input(
-                    "transition",
-                    options=OPTIONS,
-                    default="keep",
-                    tooltip="How a shot begins that does not say it. keep: new words, the memory "
-                    "stays. recache: the newest memory is made again with the new words. blend: "
-                    "the words go over little by little. cut: a new scene that remembers nothing.",
-                ),
-                io.Float.Input(
-                    "blend_seconds",
-                    default=1.0,
-                    min=0.1,
-                    max=600.0,
-                    step=0.1,
-                    tooltip="How long a blend takes that does not say it.",
-                ),
+                *_how("How a shot begins that does not say it.", "that does not say it"),
             ],
             outputs=[io.Conditioning.Output(tooltip=f"The prompts with their times. {SHOTS}")],
             hidden=[io.Hidden.unique_id],
@@ -99,22 +106,7 @@ class RelaxForcingShot(io.ComfyNode):
                     tooltip="When the shot begins, in seconds from the start of the video, a "
                     "prefix included. It goes to the nearest chunk. The first shot begins at 0.",
                 ),
-                io.Combo.Input(
-                    "transition",
-                    options=OPTIONS,
-                    default="keep",
-                    tooltip="How the shot begins. keep: new words, the memory stays. recache: the "
-                    "newest memory is made again with the new words. blend: the words go over "
-                    "little by little. cut: a new scene that remembers nothing.",
-                ),
-                io.Float.Input(
-                    "blend_seconds",
-                    default=1.0,
-                    min=0.1,
-                    max=600.0,
-                    step=0.1,
-                    tooltip="How long a blend takes; other transitions do not read it.",
-                ),
+                *_how("How the shot begins.", "if this shot is one"),
                 io.String.Input(
                     "scene",
                     default="",

@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 ESTIMATE_FRAMES = 5  # from here the host's estimate for the Wan VAE does not grow with length
 PART_FRAMES = 8  # decoded and written together: 2 s of 16 fps, between two key frames
-WARMING_FRAMES = 9  # of a scene that comes back: then no picture shows where it was left
+# Of a scene that comes back: then no picture shows where it was left. Measured on the bundled VAE
+# only, see "Pictures at a cut" in docs/measurements.md.
+WARMING_FRAMES = 9
 
 
 class VideoDecoder:

@@ -77,7 +77,10 @@ def keys_of(made_from: dict[str, str], request: Request, storyboard: Storyboard)
             differs.append((chunk.scene, chunk.first_frame, chunk.roles.pinned))
         return fingerprint([*(made[name] for name in CONDITIONINGS), *differs])
 
-    return chunk_keys(fingerprint(common), map(part, storyboard))
+    if storyboard.shots:
+        return chunk_keys(fingerprint(common), map(part, storyboard))
+    same = part(storyboard.chunk(0))  # nothing differs by chunk
+    return chunk_keys(fingerprint(common), [same] * storyboard.chunk_count)
 
 
 def _said(prompts: dict[str, list[str]], words: dict[str, Words]) -> dict[str, str]:
