@@ -66,6 +66,7 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
             ],
             outputs=[io.Conditioning.Output(tooltip=f"The prompts with their times. {SHOTS}")],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # it says which node it is of: another one has its own
         )
 
     @classmethod

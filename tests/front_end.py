@@ -60,13 +60,17 @@ class FrontEnd:
     def run(self) -> None:
         self.page.evaluate("app.queuePrompt(0)")
 
-    def cancel(self) -> None:
-        """Once a few chunks are finished."""
+    def wait_for_chunks(self) -> None:
+        """Until a few are finished."""
         self.page.evaluate(
             """() => new Promise(resolve => app.api.addEventListener("progress_text", event => {
                 if (/^Chunk ([4-9]|\\d\\d)/.test(event.detail.text)) resolve()
             }))"""
         )
+
+    def cancel(self) -> None:
+        """Once a few chunks are finished."""
+        self.wait_for_chunks()
         self.page.get_by_label("Cancel current run").evaluate("button => button.click()")
 
     def wait_for_text(self, text: str) -> None:

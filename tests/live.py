@@ -106,9 +106,9 @@ class Job:
 class Server:
     """A context: the server runs inside it and has ended after it, however it is left."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` gets the models, the pack and everything that the server writes."""
-        self.folder = folder
+    def __init__(self, folder: Path, *, metadata: bool = False) -> None:
+        """`folder` gets the models, the pack and what the server writes, with `metadata` or not."""
+        self.folder, self._metadata = folder, metadata
         self._log = folder / "server.log"
 
     def __enter__(self) -> "Server":
@@ -120,7 +120,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, str(HOST / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(self.folder), "--database-url", "sqlite:///:memory:"]
-        command += ["--disable-api-nodes", "--disable-metadata"]
+        command += ["--disable-api-nodes", *([] if self._metadata else ["--disable-metadata"])]
         if front_end := os.environ.get("FRONT_END_ROOT"):  # another one than the host pins
             command += ["--front-end-root", front_end]
         with open(self._log, "w") as log:

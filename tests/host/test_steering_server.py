@@ -1,13 +1,19 @@
 """Videos that are steered over HTTP while a real server makes them."""
 
+import json
 import random
+import re
 import shutil
+import subprocess
+import sys
 import time
 
+import av
 import live
 import pytest
 import safetensors.torch
 import torch
+from conftest import ROOT
 
 EDITS, CHUNKS = 20, 24
 WORDS = ("a red circle", "a blue square [left] | right", "a green star \\ @1s", "夜 😀", "x")
@@ -23,7 +29,7 @@ HOW = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with live.Server(tmp_path_factory.mktemp("host")) as server:
+    with live.Server(tmp_path_factory.mktemp("host"), metadata=True) as server:
         yield server
 
 
@@ -105,3 +111,45 @@ def test_a_video_of_many_edits_is_that_of_the_graph_they_leave(server):
     assert torch.equal(latents(server, again), steered), (seed, text)
     afresh = server.run(graph(text, autosave=False))
     assert torch.equal(latents(server, afresh), steered), (seed, text)
+
+
+def test_the_video_that_was_steered_carries_the_graph_that_makes_it(server):
+    """As when it is dragged into the browser and queued."""
+    decode = node("RelaxForcingDecode", samples=["video", 0], vae=["models", 2], fps=16.0)
+    decode["inputs"]["filename_prefix"] = "video/steered"
+    with server.running(graph("a red circle | a cat", autosave=False) | {"film": decode}) as job:
+        begun(job, 2)
+        for words in WORDS[:2]:
+            status, answer = direct(server, job, words, transition="cut")
+            assert status == 200, answer
+    steered = latents(server, job)
+    (shown,) = job.of("RelaxForcingDecode", "outputs")
+    file = shown["images"][0]
+    with av.open(str(server.folder / "output" / file["subfolder"] / file["filename"])) as video:
+        carried = json.loads(video.metadata["prompt"])
+    assert carried["words"]["inputs"]["text"] == answer["text"]
+    assert torch.equal(latents(server, server.run(carried)), steered)
+
+
+def examples(server, language):
+    page = (ROOT / "docs" / "steering.md").read_text("utf-8")
+    (block,) = re.findall(f"```{language}\n(.*?)```", page, re.DOTALL)
+    return block.replace("http://127.0.0.1:8188", server.url)
+
+
+def test_the_examples_of_the_page_steer(server):
+    names = {"words": "4", "video": "6"}
+    told = json.dumps(graph("a red circle | a cat", autosave=False))
+    for name, number in names.items():
+        told = told.replace(f'"{name}"', f'"{number}"')
+    with server.running(json.loads(told)) as job:
+        begun(job, 2)
+        for command in (
+            ["bash", "-c", examples(server, "bash")],
+            [sys.executable, "-c", examples(server, "python")],
+        ):
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert "] a purple star" in done.stdout
+    assert "cut] a blue square, slow" in done.stdout
+    assert [event["node_id"] for event in job.directed] == 3 * ["4"]
+    assert latents(server, job).shape[2] < 3 * CHUNKS

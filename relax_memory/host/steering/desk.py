@@ -109,8 +109,8 @@ class Desk:
                     moment_frame=self._video_frame(wish.remember_seconds),
                 ),
             )
-            self._take((*self._edits, queued), queued)
-            return self._told(queued)
+            before = self._take((*self._edits, queued), queued)
+            return self._told(queued, before)
 
     def withdraw(self, number: int) -> dict[str, object]:
         """Take an edit back whose chunk is not begun.
@@ -129,8 +129,8 @@ class Desk:
                     f"edit {number} holds from chunk {queued.chunk + 1} on, which is begun: direct "
                     "the chunks after it instead.",
                 )
-            self._take(tuple(q for q in self._edits if q is not queued), queued)
-            return self._told(queued)
+            before = self._take(tuple(q for q in self._edits if q is not queued), queued)
+            return self._told(queued, before)
 
     def enough(self) -> dict[str, object]:
         """Let the video end with the chunk that is being made.
@@ -196,8 +196,10 @@ class Desk:
             return None
         return int(Fraction(str(seconds)) * Fraction(self._request.fps))
 
-    def _take(self, edits: tuple[_Queued, ...], changed: _Queued) -> None:
-        """Let these be the edits, if that changes nothing before the chunk of the one changed."""
+    def _take(self, edits: tuple[_Queued, ...], changed: _Queued) -> str:
+        """Let these be the edits, if that changes nothing before the chunk of the one changed; the
+        text that they change.
+        """
         name, request = changed.name, self._request
         source = request.sources[name]
         own = [queued.edit for queued in edits if queued.name == name]
@@ -219,15 +221,18 @@ class Desk:
                 "The prefix has scenes that a text with shots would forget: write the scenes into "
                 "the text and queue that.",
             )
+        before = self._texts[name]
         self._edits = edits
         self._texts = self._texts | {name: text}
         self._shots[name] = laid
+        return before
 
-    def _told(self, queued: _Queued) -> dict[str, object]:
+    def _told(self, queued: _Queued, before: str) -> dict[str, object]:
         return {
             "edit": queued.number,
             "conditioning": queued.name,
             "node_id": self._request.sources[queued.name].node_id,
+            "before": before,
             "text": self._texts[queued.name],
             "chunk": queued.chunk + 1,
             "seconds": self._chunks.start(queued.chunk) / self._request.fps,
