@@ -5,15 +5,18 @@ from torch import Tensor
 
 
 class Copies:
-    """Pairs of a target and what is copied there; no target may be the source of another."""
+    """Pairs of a target and what is copied there; no target may be the source of another.
+
+    Row by row, of `[rows, ...]`: torch makes one launch of them only where all lie dense.
+    """
 
     def __init__(self) -> None:
         self._targets: list[Tensor] = []
         self._sources: list[Tensor] = []
 
     def add(self, target: Tensor, source: Tensor) -> None:
-        self._targets.append(target)
-        self._sources.append(source)
+        self._targets += target.unbind()
+        self._sources += source.unbind()
 
     def run(self) -> None:
         if self._targets:

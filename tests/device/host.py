@@ -35,10 +35,15 @@ vae_weights = functools.cache(tiny_vae.state_dict)
 
 
 @functools.cache
-def model(device: str = "cuda:0", dtype: torch.dtype = torch.float32, layers: int = 2):
-    """The small model as a card computes it: on a CPU the host would compute bf16 in f32."""
+def model(
+    device: str = "cuda:0", dtype: torch.dtype = torch.float32, layers: int = 2, **shape: int
+):
+    """The small model as a card computes it: on a CPU the host would compute bf16 in f32.
+
+    `shape` makes it another one, see `small.transformer`.
+    """
     loaded = comfy.sd.load_diffusion_model_state_dict(
-        dict(weights(layers=layers)), model_options={"dtype": dtype}
+        dict(weights(layers=layers, **shape)), model_options={"dtype": dtype}
     )
     loaded.set_model_compute_dtype(dtype)
     loaded.load_device = torch.device(device)

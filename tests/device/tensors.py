@@ -2,10 +2,12 @@
 
 A tensor's numbers lie in a CPU tensor, so results are bit for bit those of the same code on the
 CPU. What CUDA would refuse is refused, what would make the host wait is noted, and every read and
-write is put in order on its stream.
+write is put in order on its stream. With `SHAPES_ONLY` set, all but a few numbers, such as the
+noise levels that the host reads back, are shapes without numbers: real sizes cost no memory then.
 """
 
 import functools
+import math
 
 import torch
 from device.cards import CARDS, RUNTIME, Block, Card
@@ -17,6 +19,9 @@ DECOMPOSED = {"aten::to", "aten::type_as", "aten::cpu", "aten::cuda"}  # leave o
 WAITS = {f"aten::{n}" for n in ("item", "_local_scalar_dense", "is_nonzero", "equal", "nonzero")}
 TAKE_HOST_INDICES = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 OVERWRITE = {"aten::copy_", "aten::fill_", "aten::zero_", "aten::_foreach_copy_", "aten::uniform_"}
+SHAPES_ONLY = False
+CARRIED_NUMBERS = 1024  # tensors up to here have numbers even so
+FUSED_ELEMENTS, FUSED_BLOCKS = 65536, 320  # of a block, of a launch that works on many tensors
 STAGED_BYTES = 65536  # a pageable upload up to here is taken over at once, without a wait
 
 
@@ -123,6 +128,39 @@ def _plain(value):
     return _mapped(OnCard, lambda tensor: tensor.numbers, value)
 
 
+def _carried(numbers: torch.Tensor) -> torch.Tensor:
+    """What a card holds of numbers: all, or their shape alone."""
+    if not SHAPES_ONLY or numbers.is_meta or numbers.numel() <= CARRIED_NUMBERS:
+        return numbers
+    like = {"dtype": numbers.dtype, "device": "meta"}
+    return torch.empty_strided(numbers.shape, numbers.stride(), **like)
+
+
+def _computable(func, args, kwargs, there):
+    """Operands of one kind: where one has a shape alone the others do too, but what the host reads
+    is ones."""
+    if not any(t.numbers.is_meta for t in there):
+        return args, kwargs
+    device, like = "meta", torch.empty_like
+    if func._schema.name in WAITS:
+        device, like = "cpu", torch.ones_like
+
+    def alike(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if tensor.device.type == device else like(tensor, device=device)
+
+    if kwargs.get("device") is not None:
+        kwargs = kwargs | {"device": device}
+    return _mapped(torch.Tensor, alike, (args, kwargs))
+
+
+def _fused_launches(targets, sources) -> int:
+    """Launches of a copy of many: one for as many blocks as fit, but one each if one is strided."""
+    if not all(t.is_contiguous() for t in (*targets, *sources)):
+        return len(targets)
+    blocks = sum(math.ceil(t.numel() / FUSED_ELEMENTS) for t in targets)
+    return math.ceil(blocks / FUSED_BLOCKS)
+
+
 def _tensors(values):
     for value in values:
         if isinstance(value, torch.Tensor):
@@ -154,20 +192,22 @@ def _refuse_strangers(name, tensors, there) -> None:
 
 def _on_card(func, args, kwargs, there, card):
     """Run on the numbers; what comes out lies in the memory of what went in, or in new memory."""
-    plain_args, plain_kwargs = _plain(args), _plain(kwargs)
+    plain_args, plain_kwargs = _computable(func, _plain(args), _plain(kwargs), there)
     out = func(*plain_args, **plain_kwargs)
     blocks = {t.numbers.untyped_storage()._cdata: t.block for t in there}
     written = [t for t in _written(func, args, kwargs) if isinstance(t, OnCard)]
-    same = {id(t.numbers): t for t in written}
+    pairs = zip(_written(func, plain_args, plain_kwargs), _written(func, args, kwargs), strict=True)
+    same = {id(numbers): tensor for numbers, tensor in pairs}
     fresh = []
 
     def wrap(numbers):
         if id(numbers) in same:
             return same[id(numbers)]
+        numbers, whole = _carried(numbers), numbers
         storage = numbers.untyped_storage()
         if storage._cdata in blocks:
             return OnCard(numbers, blocks[storage._cdata], card.device)
-        blocks[storage._cdata] = Block(card, storage.nbytes())
+        blocks[storage._cdata] = Block(card, whole.untyped_storage().nbytes())
         fresh.append(OnCard(numbers, blocks[storage._cdata], card.device))
         return fresh[-1]
 
@@ -177,6 +217,8 @@ def _on_card(func, args, kwargs, there, card):
         reads = [t for t in there if all(t is not w for w in written)]
         overwrites = name in OVERWRITE or "out" in kwargs
         _launch(name, card, reads, written + fresh, [] if overwrites else written)
+        if name == "aten::_foreach_copy_" and card.stream is card.default:
+            LEDGER.launches[name] += _fused_launches(*args[:2]) - 1
     return result
 
 
@@ -197,16 +239,13 @@ def _copy_across(func, args, kwargs, source, target, place):
     if source.device.type == place.type:
         CARDS[source.device.index].stream.launch()
         card.stream.wait_stream(CARDS[source.device.index].stream)
-    plain_args, plain_kwargs = _plain(args), _plain(kwargs)
-    if place.type == "cuda" and target is None:
-        plain_kwargs["device"] = torch.device("cpu")
-    out = func(*plain_args, **plain_kwargs)
+    out = _numbers_across(func, args, kwargs, source, target, place)
     if target is not None:
         out = target
     elif place.type == "cuda":
         if out is source:  # the numbers of a copy are its own
             out = out.clone()
-        out = OnCard(out, Block(card, out.untyped_storage().nbytes()), place)
+        out = OnCard(_carried(out), Block(card, out.untyped_storage().nbytes()), place)
     card.stream.launch()
     for tensor, writes in ((source, False), (out, True)):
         if isinstance(tensor, OnCard):
@@ -216,6 +255,16 @@ def _copy_across(func, args, kwargs, source, target, place):
     non_blocking = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
     _note_copy(card, source, out, non_blocking)
     return out
+
+
+def _numbers_across(func, args, kwargs, source, target, place):
+    """Copies them; in place of those of a shape alone come zeros, or nothing if there is room."""
+    if any(isinstance(t, OnCard) and t.numbers.is_meta for t in (source, target)):
+        return torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
+    plain_args, plain_kwargs = _plain(args), _plain(kwargs)
+    if place.type == "cuda" and target is None:
+        plain_kwargs["device"] = torch.device("cpu")
+    return func(*plain_args, **plain_kwargs)
 
 
 def _note_copy(card: Card, source, out, non_blocking: bool) -> None:
