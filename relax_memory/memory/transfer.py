@@ -13,9 +13,14 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 
+def has_streams(device: torch.device) -> bool:
+    """Whether copies can run beside computing, to and from pinned memory: CUDA and ROCm."""
+    return device.type == "cuda"
+
+
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """`tensor` on `device`, by way of pinned memory where that spares the host a wait."""
-    up = device.type == "cuda" and tensor.device.type == "cpu"
+    up = has_streams(device) and tensor.device.type == "cpu"
     if up:
         with suppress(RuntimeError):  # no more memory can be pinned
             tensor = tensor.pin_memory()
@@ -27,7 +32,7 @@ class Transfer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if has_streams(device) else None
         self._pinned: dict[int, int] = {}  # bytes by address
         self._can_pin = True
 

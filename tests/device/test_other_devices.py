@@ -1,0 +1,51 @@
+"""Devices that lack what CUDA has: no streams, no pinned memory, no float64, no fp8."""
+
+import pytest
+import torch
+from device import host, tensors
+from device.cards import RUNTIME
+from device.ledger import LEDGER, line
+from device.test_same_bits import latents
+
+LACKING = {torch.float64, torch.float8_e4m3fn}
+
+
+@pytest.fixture
+def without_streams(monkeypatch):
+    monkeypatch.setattr(host.part("memory.transfer"), "has_streams", lambda device: False)
+
+
+@pytest.fixture
+def without_float64_and_fp8(monkeypatch):
+    """As mps; the host's own lines know of it, and are let pass."""
+    operate, refused = tensors.operate, []
+
+    def refusing(func, args, kwargs):
+        out = operate(func, args, kwargs)
+        lacks = isinstance(out, tensors.OnCard) and out.dtype in LACKING
+        if lacks and " < " not in line():
+            refused.append(out.dtype)
+            raise TypeError(f"Cannot convert a MPS Tensor to {out.dtype}")
+        return out
+
+    monkeypatch.setattr(tensors, "operate", refusing)
+    return refused
+
+
+@pytest.mark.parametrize("regime", ["fp8, batch", "cfg", "stream"])
+def test_without_streams_and_pinned_memory_the_bits_are_the_same(without_streams, regime):
+    LEDGER.clear()
+    subject = latents.__wrapped__(regime, "cuda:0", "cpu")
+    assert not RUNTIME.pinned
+    assert not [kind for kind in LEDGER.copied if kind[2] == "beside"]
+    assert torch.equal(subject, latents(regime, "cpu", "gpu"))
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_without_float64_and_fp8_model_precision_is_remembered(
+    without_float64_and_fp8, without_streams, caplog, where
+):
+    subject = latents.__wrapped__("fp8, batch", "cuda:0", where)
+    assert without_float64_and_fp8 == [torch.float8_e4m3fn]
+    assert "cannot store fp8, so model precision is used" in caplog.text
+    assert torch.equal(subject, latents("batch", "cpu", "gpu"))

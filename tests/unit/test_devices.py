@@ -1,0 +1,56 @@
+"""One file knows CUDA; all else takes the device that it is given."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+KNOWS_CUDA = "relax_memory/memory/transfer.py"
+OF_ONE_KIND = {"cuda", "xpu", "mps", "npu", "cudart", "pin_memory", "is_pinned"}
+SHIPPED = sorted(
+    path for folder in ("relax_memory", "nodes") for path in ROOT.glob(f"{folder}/**/*.py")
+)
+
+
+def named(text: str) -> set[str]:
+    """Attributes and imports of code that only some devices have; settings are everywhere."""
+    tree = list(ast.walk(ast.parse(text)))
+    found = {
+        node.attr
+        for node in tree
+        if isinstance(node, ast.Attribute) and not ast.unparse(node.value).endswith(".backends")
+    }
+    found |= {
+        node.module.rpartition(".")[2]
+        for node in tree
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    found |= {
+        part
+        for node in tree
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+        for part in name.name.split(".")
+    }
+    return found & OF_ONE_KIND
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch.cuda.synchronize()",
+        "import torch.cuda",
+        "from torch import cuda",
+        "from torch.cuda import Stream",
+        "x.pin_memory()",
+    ],
+)
+def test_what_only_some_devices_have_is_found(text):
+    assert named(text)
+
+
+def test_one_file_knows_what_only_some_devices_have():
+    knowing = {
+        path.relative_to(ROOT).as_posix() for path in SHIPPED if named(path.read_text("utf-8"))
+    }
+    assert knowing == {KNOWS_CUDA}
