@@ -18,6 +18,7 @@ from ..relax_memory.host.notice import note, speaking, tell_made
 from ..relax_memory.host.request import make_request
 from ..relax_memory.host.sampling.film import chapters_of, storyboard_of
 from ..relax_memory.host.sampling.generate import generate
+from ..relax_memory.host.steering.desk import Desk, times_steered
 from .decode import FILENAME_PREFIX, FPS, ONE_OF_MANY
 from .memory import CATEGORY
 from .sampler import CLEAN_PASS_INPUT, SIGMAS_FIRST, Trace, check_widgets, sampling_inputs
@@ -70,8 +71,8 @@ class RelaxForcingStream(io.ComfyNode):
         return name_refusal(filename_prefix, cls.hidden) or True
 
     @classmethod
-    def fingerprint_inputs(cls, **inputs) -> int:
-        return times_remade(cls.hidden)
+    def fingerprint_inputs(cls, **inputs) -> tuple[int, int]:
+        return times_remade(cls.hidden), times_steered(cls.hidden)
 
     @classmethod
     @speaking
@@ -93,8 +94,10 @@ class RelaxForcingStream(io.ComfyNode):
             )
 
         with live_video(vae, request, open_writer, pieces) as live:
-            latents, trace = generate(request, live=live)
+            desk = Desk(request, cls.hidden)
+            latents, trace = generate(request, live=live, desk=desk)
             files = live.finish()
+        request = desk.request
         videos = made_videos(files, cls.hidden)
         seconds = video_seconds(request.latent_frames, request.fps)
         if len(files) > 1:
@@ -102,7 +105,7 @@ class RelaxForcingStream(io.ComfyNode):
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             videos,
-            latent_of(latents, pieces, request.take),
+            latent_of(latents, storyboard_of(request).pieces, request.take),
             trace,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),
         )

@@ -1,11 +1,13 @@
 """Videos that are steered over HTTP while a real server makes them."""
 
+import io
 import json
 import random
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import av
@@ -15,7 +17,7 @@ import safetensors.torch
 import torch
 from conftest import ROOT
 
-EDITS, CHUNKS = 20, 24
+EDITS, CHUNKS = 20, 20
 WORDS = ("a red circle", "a blue square [left] | right", "a green star \\ @1s", "夜 😀", "x")
 HOW = (
     {},
@@ -153,3 +155,118 @@ def test_the_examples_of_the_page_steer(server):
     assert "cut] a blue square, slow" in done.stdout
     assert [event["node_id"] for event in job.directed] == 3 * ["4"]
     assert latents(server, job).shape[2] < 3 * CHUNKS
+
+
+def ask(server, path, **request):
+    """What a route answers to a request that is not that of a person of good will."""
+    status, answer = server.post(f"/relax_forcing/{path}", **request)
+    return status, answer["error"] if isinstance(answer, dict) else answer
+
+
+def test_a_stream_is_steered_and_its_file_carries_the_graph(server):
+    asked = graph("a red circle", chunks=16)
+    asked["video"]["class_type"] = "RelaxForcingStream"
+    asked["video"]["inputs"] |= {"vae": ["models", 2], "fps": 16.0, "filename_prefix": "steered"}
+    asked["save"]["inputs"]["samples"] = ["video", 1]
+    with server.running(asked) as job:
+        begun(job)
+        status, first = direct(server, job, "a blue square", transition="cut")
+        assert status == 200
+        begun(job, first["chunk"])
+        status, second = direct(server, job, "a red circle")
+        assert status == 200
+        begun(job, second["chunk"])
+        status, last = server.post("/relax_forcing/enough", json=run_of(job))
+        assert status == 200
+    steered = latents(server, job)
+    assert steered.shape[2] == 3 * last["chunk"]
+    (file,) = job.of("RelaxForcingStream", "outputs")[0]["images"]
+    content = server.fetch("/view", **{key: str(value) for key, value in file.items()})
+    with av.open(io.BytesIO(content)) as container:
+        assert len(list(container.decode(video=0))) == 12 * last["chunk"] - 3
+        titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
+    assert titles == ["a red circle", "a blue square", "a red circle"]
+    asked["words"]["inputs"]["text"] = second["text"]
+    again = server.run(asked)
+    made = latents(server, again)
+    assert made.shape[2] == 48
+    assert again.sampled_steps == 2 * (16 - last["chunk"])
+    assert torch.equal(made[:, :, : steered.shape[2]], steered)
+
+
+def run_of(job):
+    return {"prompt_id": job.prompt_id, "node_id": "video"}
+
+
+def test_two_editors_lose_nothing(server):
+    answers = []
+    with server.running(graph("a red circle")) as job:
+        begun(job)
+
+        def edit(words):
+            while len(answers) < 8 and not job.ending:
+                answers.append(direct(server, job, words))
+
+        editors = [threading.Thread(target=edit, args=(w,)) for w in ("a cat", "a dog")]
+        for editor in editors:
+            editor.start()
+        for editor in editors:
+            editor.join()
+    assert {status for status, _ in answers} == {200}
+    steered = latents(server, job)
+    text = max((answer for _, answer in answers), key=lambda answer: answer["edit"])["text"]
+    assert torch.equal(latents(server, server.run(graph(text, autosave=False))), steered)
+
+
+def test_an_edit_survives_an_interrupt_and_is_over_with_the_run(server):
+    with server.running(graph("a red circle")) as job:
+        begun(job, 2)
+        status, answer = direct(server, job, "a blue square", start_seconds=4.0)
+        assert status == 200
+        server.post("/interrupt", json={})
+    assert job.ending == "interrupted"
+    status, said = ask(server, "direct", json=run_of(job) | {"text": "x"})
+    assert (status, said.split(":")[0]) == (
+        404,
+        f"No video is being made by node video of prompt {job.prompt_id}",
+    )
+    on = server.run(graph(answer["text"]))
+    assert on.sampled_steps < 2 * CHUNKS
+    afresh = server.run(graph(answer["text"], autosave=False))
+    assert torch.equal(latents(server, on), latents(server, afresh))
+
+
+def test_a_steered_result_is_not_handed_out_for_the_old_text(server):
+    asked = graph("a red circle", chunks=8)
+    with server.running(asked) as job:
+        begun(job)
+        assert direct(server, job, "a blue square", transition="cut")[0] == 200
+    steered = latents(server, job)
+    plain = latents(server, server.run(asked))
+    assert not torch.equal(plain, steered)
+    assert torch.equal(plain, latents(server, server.run(graph("a red circle", chunks=8, seed=3))))
+
+
+def test_what_is_no_request_is_refused_and_disturbs_nothing(server):
+    with server.running(graph("a red circle", autosave=False)) as job:
+        begun(job)
+        run = run_of(job)
+        for path, request, said in (
+            ("direct", {"data": b"{"}, (415, "Content-Type is")),
+            ("direct", {"json": run}, (400, "text is missing")),
+            ("direct", {"json": run | {"text": 5}}, (400, "text is 5")),
+            ("direct", {"json": run | {"text": "x", "prompt": 1}}, (400, '"prompt" is not known')),
+            ("direct", {"json": run | {"text": "x" * 2**20}}, (413, "The request is too large")),
+            ("direct", {"json": run | {"text": "x", "start_seconds": 0}}, (409, "start_seconds")),
+            ("withdraw", {"json": run | {"edit": 7}}, (404, "No edit 7")),
+            ("enough", {"json": run | {"node_id": "../x"}}, (404, "No video is being made")),
+        ):
+            status, answer = ask(server, path, **request)
+            assert (status, answer[: len(said[1])]) == said
+        foreign = {"Origin": "http://example.com"}
+        for sent in ({"json": run | {"text": "x"}}, {"data": {"text": "x"}}):
+            assert ask(server, "direct", headers=foreign, **sent)[0] == 403
+        linked = {"conditioning": "negative", "text": "x"}
+        assert ask(server, "direct", json=run | linked)[0] == 409
+    plain = server.run(graph("a red circle", autosave=False, seed=3, batch_size=1))
+    assert torch.equal(latents(server, plain), latents(server, job))

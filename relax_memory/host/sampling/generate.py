@@ -25,7 +25,7 @@ from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
 from ..steering.desk import Desk, running
-from .film import storyboard_of
+from .film import chapters_of, storyboard_of
 from .guided import GuidedRollout
 from .latents import frames_of
 from .progress import Progress
@@ -80,8 +80,12 @@ def generate(
             _sample(request, model, video, keepers, live, desk)
             if video.finished_frames < request.latent_frames:
                 request = desk.steered(video.finished_frames)
+                storyboard = storyboard_of(request)
+                if live:
+                    live.follow(storyboard.pieces, chapters_of(request))
+                    live.must_load = True
                 if saved:
-                    saved.follow(request, storyboard_of(request))
+                    saved.follow(request, storyboard)
     return video.latents[:, :, : request.latent_frames], video.trace
 
 
