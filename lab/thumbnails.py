@@ -39,6 +39,7 @@ ORDER = (
     "resume",
     "story",
     "there",
+    "two",
 )  # the first is gone on from
 RESUMED = "a purple circle"
 VIDEO = ROOT / "lab/my_video.mp4"
@@ -64,7 +65,9 @@ PROMPTS = {  # by the first words of a name after "Relax Forcing"
     "text to long video - custom": "a blue triangle bouncing over a dotted green field",
     "text to long video - self": "a white circle and a red square over a checkered blue field",
     "there": f"{THERE} | {THERE}",
+    "two": "a purple circle bouncing over a plain grey field",  # and BESIDE
 }
+BESIDE = "a yellow triangle bouncing over a plain grey field"  # the words of a second take
 TRANSITIONS = {  # by the word of the help page: in which film, and the frames around it
     "keep": ("demo story", (72, 80, 82, 86, 95, 103)),
     "blend": ("demo story", (236, 250, 256, 262, 266, 280)),
@@ -120,7 +123,7 @@ def on_demo_models(workflow: dict, prompt: str, rollout: str) -> dict:
         if "rollout" in inputs:
             inputs["rollout"] = rollout
         if node["class_type"] in (SCHEDULE, "CLIPTextEncode") and isinstance(inputs["text"], str):
-            inputs["text"] = prompt
+            inputs["text"], prompt = prompt, BESIDE
     kept = {key: node for key, node in workflow.items() if swapped[key] is None}
     return kept | {"demo": {"class_type": "RelaxForcingDemoModels", "inputs": {}}}
 
@@ -190,7 +193,7 @@ def main() -> None:
             rollout = next((label for label in labels if RESUMED in label), "")
             workflow = json.loads(path.read_text("utf-8"))
             videos = host.videos(on_demo_models(workflow, prompt, rollout))
-            shown = videos if name.startswith("compare") else videos[:1]
+            shown = videos if name.startswith(("compare", "two")) else videos[:1]
             places = (
                 SHOTS if any(n["class_type"] == SCHEDULE for n in workflow.values()) else PLACES
             )

@@ -221,7 +221,7 @@ def test_the_name_is_found_by_the_words_that_users_type(path):
 def test_each_way_to_a_video_is_found_by_its_name():
     names = [path.stem for path in UI]
     ways = ("text to long video", "image to video", "self forcing", "resume", "demo")
-    ways += ("story in four shots", "prompts over time", "there and back again")
+    ways += ("story in four shots", "prompts over time", "there and back again", "two takes")
     for words in (*ways, "causal forcing", "frame-wise", "2-step", "fast"):
         assert any(words in name for name in names), words
 
