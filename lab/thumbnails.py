@@ -40,6 +40,7 @@ ORDER = (
     "story",
     "there",
     "two",
+    "eight",
 )  # the first is gone on from
 RESUMED = "a purple circle"
 VIDEO = ROOT / "lab/my_video.mp4"
@@ -55,6 +56,7 @@ PROMPTS = {  # by the first words of a name after "Relax Forcing"
     "compare": "a white triangle circling over a dotted blue field",
     "demo story": STORY,
     "demo": "a red circle bouncing over a striped green field, fast",
+    "eight": "a red circle bouncing over a striped green field, fast",
     "extend": "a blue triangle bouncing over a dotted green field",
     "image": "a blue triangle bouncing over a dotted green field",
     "long": "a purple circle and a yellow triangle over a plain grey field",
@@ -84,8 +86,8 @@ class Host:
         server.send_progress_text = lambda *_: None
         self._executor = execution.PromptExecutor(server, cache_args={"ram": 0, "ram_inactive": 0})
 
-    def videos(self, prompt: dict) -> list[Path]:
-        """The finished videos of a workflow, by node."""
+    def files(self, prompt: dict) -> list[Path]:
+        """What a workflow shows when it is finished, by node."""
         outputs = [
             key
             for key, node in prompt.items()
@@ -96,9 +98,10 @@ class Host:
             raise RuntimeError(self._executor.status_messages[-1][1]["exception_message"])
         shown = self._executor.history_result["outputs"].values()
         files = [file for ui in shown for file in ui.get("images", ())]
-        output = Path(folder_paths.get_output_directory())
-        paths = [output / file["subfolder"] / file["filename"] for file in files]
-        return [path for path in paths if path.suffix == ".mp4"]
+        return [
+            Path(folder_paths.get_directory_by_type(f["type"]), f["subfolder"], f["filename"])
+            for f in files
+        ]
 
 
 def is_film(workflow: dict) -> bool:
@@ -192,7 +195,12 @@ def main() -> None:
             labels = saved["required"]["rollout"][1]["options"]
             rollout = next((label for label in labels if RESUMED in label), "")
             workflow = json.loads(path.read_text("utf-8"))
-            videos = host.videos(on_demo_models(workflow, prompt, rollout))
+            shown = host.files(on_demo_models(workflow, prompt, rollout))
+            videos = [file for file in shown if file.suffix == ".mp4"]
+            if not videos:  # a contact sheet is a picture already
+                sheet = Image.open(shown[0]).convert("RGB").reduce(2)
+                sheet.save(WORKFLOWS / f"{path.stem}.jpg", quality=88)
+                continue
             shown = videos if name.startswith(("compare", "two")) else videos[:1]
             places = (
                 SHOTS if any(n["class_type"] == SCHEDULE for n in workflow.values()) else PLACES

@@ -18,6 +18,7 @@ UI = sorted(ROOT.glob("workflows/*.json"))
 API = sorted(ROOT.glob("workflows/api/*.json"))
 NOTES = {"MarkdownNote", "Note"}  # of the front end alone
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
+MUTED = 2
 PICTURE_BYTES = 300_000
 FOLDERS = {
     "model_name": "diffusion_models",
@@ -63,10 +64,10 @@ def is_older(node_type: str) -> bool:
 
 
 def as_api(workflow: dict) -> dict:
-    """What the front end sends for a workflow, without titles."""
+    """What the front end sends for a workflow, without titles and muted nodes."""
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
-    for node in real_nodes(workflow):
+    for node in (node for node in real_nodes(workflow) if node["mode"] != MUTED):
         links = {i["name"]: sources[i["link"]] for i in node["inputs"] if i["link"] is not None}
         values = iter(node.get("widgets_values", ()))
         inputs = {}
@@ -221,7 +222,13 @@ def test_the_name_is_found_by_the_words_that_users_type(path):
 def test_each_way_to_a_video_is_found_by_its_name():
     names = [path.stem for path in UI]
     ways = ("text to long video", "image to video", "self forcing", "resume", "demo")
-    ways += ("story in four shots", "prompts over time", "there and back again", "two takes")
+    ways += (
+        "story in four shots",
+        "prompts over time",
+        "there and back again",
+        "two takes",
+        "auditions",
+    )
     for words in (*ways, "causal forcing", "frame-wise", "2-step", "fast"):
         assert any(words in name for name in names), words
 
