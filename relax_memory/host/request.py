@@ -155,8 +155,8 @@ class Request:
             )
         if samples not in (1, self.batch_size):
             raise ValueError(
-                f"prefix has {samples} samples, but batch_size is {self.batch_size}: give 1 or "
-                f"{self.batch_size}."
+                f"prefix has {samples} samples, but batch_size is {self.batch_size}: give one "
+                f"(sample of Relax Forcing Resume chooses it), or set batch_size to {samples}."
             )
         if not torch.isfinite(self.prefix).all():
             raise ValueError("prefix holds NaN or infinite values: make these latents again.")

@@ -77,6 +77,8 @@ def as_api(workflow: dict) -> dict:
                 options = spec[1] if len(spec) > 1 else {}
                 if options.get("control_after_generate"):
                     assert next(values) in ("fixed", "increment", "decrement", "randomize")
+                if options.get("remote"):  # whether it refreshes itself, and the button
+                    assert [next(values), next(values)] == [False, "refresh"]
                 if options.get("image_upload") or options.get("video_upload"):
                     assert next(values) == "image"  # the button
         left = list(values)
