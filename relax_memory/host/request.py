@@ -155,7 +155,7 @@ class Request:
             )
         if samples not in (1, self.batch_size):
             raise ValueError(
-                f"prefix has {samples} samples, but batch_size is {self.batch_size}: give one "
+                f"prefix has {samples} samples, but batch_size is {self.batch_size}: give 1 "
                 f"(sample of Relax Forcing Resume chooses it), or set batch_size to {samples}."
             )
         if not torch.isfinite(self.prefix).all():
