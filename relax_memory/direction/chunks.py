@@ -60,5 +60,9 @@ class Chunks:
 
     def told(self, video_frames: Fraction | int) -> str:
         """Seconds of a frame of the video: "5.06", "10.3"."""
-        seconds = float(video_frames / self.fps)
-        return f"{seconds:.{2 if seconds < 10 else 1}f}".rstrip("0").rstrip(".")
+        return in_seconds(float(video_frames / self.fps))
+
+
+def in_seconds(seconds: float) -> str:
+    """As much of a time as people need to find it: "5.06", "10.3"."""
+    return f"{seconds:.{2 if seconds < 10 else 1}f}".rstrip("0").rstrip(".")

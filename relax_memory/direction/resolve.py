@@ -44,8 +44,12 @@ def resolve(
                 moment=_moment(cue, chunk, grid),
             )
         )
-    notes = _notes(script.cues, shots, starts, grid)
-    return Direction(shots=tuple(shots), notes=tuple(notes))
+    told = [grid.told(grid.start(shot.first_chunk)) for shot in shots]
+    return Direction(
+        shots=tuple(shots),
+        begins=f"Shots begin at {_listed(told)}" if len(shots) > 1 else "",
+        notes=tuple(_notes(script.cues, shots, starts, grid)),
+    )
 
 
 def starts_of(cues: Sequence[Cue], grid: Chunks) -> list[Fraction]:
@@ -115,10 +119,8 @@ def _moment(cue: Cue, chunk: int, grid: Chunks) -> int | None:
 def _notes(
     cues: Sequence[Cue], shots: Sequence[Shot], starts: Sequence[Fraction], grid: Chunks
 ) -> Iterator[str]:
-    """What a person should know of how a script came onto the chunks, a sentence each."""
+    """What a person may not expect of how a script came onto the chunks, a sentence each."""
     begins = [grid.start(shot.first_chunk) for shot in shots]
-    if len(shots) > 1:
-        yield f"Shots begin at {_listed([grid.told(begin) for begin in begins])}"
     if left_out := cues[len(shots) :]:
         yield (
             f"{len(left_out)} of {len(cues)} shots, from {left_out[0].where} on, begin after the "
@@ -130,6 +132,12 @@ def _notes(
                 f"The blend at {grid.told(begin)} s takes {shot.blend_seconds:g} s, but its shot "
                 f"{grid.told(end - begin)} s: its words are never all there"
             )
+    shared = next((i for i, cue in enumerate(cues) if not (cue.start or cue.duration)), len(cues))
+    if shared + 1 < len(begins):
+        yield (
+            "Shots without a time move with the length: a longer video is sure to keep what is "
+            f"before {grid.told(begins[shared + 1])} s"
+        )
     if not left_out and _stops(cues[-1], starts[-1], grid):
         yield f"The last shot goes on to the end of the video at {grid.told(grid.end)} s"
 

@@ -29,7 +29,13 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class Direction:
-    """The shots of a video, the first at its beginning, and what there is to say of them."""
+    """The shots of a video, the first at its beginning, and what there is to say of them.
+
+    Args:
+        begins: when they begin; "" for one shot.
+        notes: what a person may not expect.
+    """
 
     shots: tuple[Shot, ...]
+    begins: str = ""
     notes: tuple[str, ...] = ()

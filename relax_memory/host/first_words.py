@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
+from ..direction.beginnings import beginning
 from ..direction.grammar import parse
 from ..direction.script import ScriptError
 
-WORDS, LETTERS = 6, 40
 SCHEDULE = "RelaxForcingPromptSchedule"
 TEXTS = (
     *("before", "text", "prompt", "positive_prompt"),  # the shots before a shot come first
@@ -25,7 +25,7 @@ def first_words(hidden: io.HiddenHolder | None, name: str = "positive") -> str:
     if where is None or not isinstance(prompt, dict):
         return ""
     start = prompt.get(where.node_id, {}).get("inputs", {}).get(name)
-    return next(filter(None, map(_beginning, _texts(prompt, start, name))), "")
+    return next(filter(None, map(beginning, _texts(prompt, start, name))), "")
 
 
 def _texts(prompt: dict, start: object, name: str) -> Iterator[str]:
@@ -61,14 +61,3 @@ def _first_shot(text: object) -> object:
         return parse(text).cues[0].text
     except ScriptError:
         return text
-
-
-def _beginning(text: str) -> str:
-    """Whole words, or a part of the first where that is long; printable, with single blanks."""
-    words = "".join(letter if letter.isprintable() else " " for letter in text).split()
-    kept = words[:1]
-    for word in words[1:WORDS]:
-        if len(" ".join([*kept, word])) > LETTERS:
-            break
-        kept.append(word)
-    return " ".join(kept)[:LETTERS]

@@ -72,7 +72,7 @@ def tell_made(seconds: float, *, videos: int = 1) -> None:
 
 def _last_words(*ending: str) -> None:
     if words := [*ending, *(_node.get() or _Node()).notes]:
-        tell(". ".join(words))
+        tell(". ".join(word.rstrip(".") for word in words))
 
 
 def show_videos(files: Sequence[dict[str, str]]) -> None:

@@ -227,7 +227,7 @@ def make_request(
         fps=settings.get("fps", WAN.fps),
         clean_pass=followed["clean_pass"],
     )
-    say([*notes, *said])
+    say([*notes, *shots.begins, *said])
     return Request(
         model=model,
         positive=_for_videos(positive, total_frames),

@@ -20,13 +20,17 @@ from .gates.areas import in_videos
 
 @dataclass(frozen=True, kw_only=True)
 class Shots:
-    """By the name of each conditioning that is directed: its shots, its prompts, and first words
-    of those for people.
+    """By the name of each conditioning that is directed: its shots and its prompts.
+
+    Args:
+        words: of each cue of the positive its own ones, for people.
+        begins: a sentence for each on when its shots begin.
     """
 
     shots: dict[str, tuple[Shot, ...]] = field(default_factory=dict)
     prompts: dict[str, tuple[list, ...]] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
 
 
 def directed(
@@ -83,7 +87,7 @@ def laid_out(
     fps: float,
     clean_pass: bool,
 ) -> tuple[Shots, list[str]]:
-    """The shots of a video, and what is to be said of them.
+    """The shots of a video, and what a person may not expect of them.
 
     Args:
         pieces: of the film that is given at the beginning; shots of the positive prompt say
@@ -93,6 +97,7 @@ def laid_out(
         ValueError: a script that does not fit the video, or shots that cannot follow on each other.
     """
     shots, prompts = {}, {}
+    begins: list[str] = []
     notes: list[str] = []
     words: tuple[str, ...] = ()
     chunks = Chunks(
@@ -116,15 +121,17 @@ def laid_out(
             raise ValueError(f"{name}, {error}") from None
         _check(name, direction.shots, directed, clean_pass=clean_pass)
         shots[name], prompts[name] = direction.shots, directed.prompts
-        notes += direction.notes
+        whose = "" if name == SCENES else f"{name}: "
+        begins += [whose + direction.begins] if direction.begins else []
+        notes += [whose + note for note in direction.notes]
         if name == SCENES:
-            words = tuple(cue.text for cue in directed.script.cues)
+            words = tuple(cue.words for cue in directed.script.cues)
     positive = conditionings.get(SCENES)
     if SCENES not in shots and len(pieces) > 1 and positive:
         scenes, told = _given(pieces, chunk_frames, prefix_frames)
         shots[SCENES], prompts[SCENES] = scenes, (positive,)
         notes += told
-    return Shots(shots=shots, prompts=prompts, words=words), notes
+    return Shots(shots=shots, prompts=prompts, words=words, begins=tuple(begins)), notes
 
 
 def _given(

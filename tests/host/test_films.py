@@ -353,8 +353,10 @@ def test_equal_parts_move_with_the_length_and_keep_what_they_can(output, caplog,
     text = f"{RED} | {BLUE} | {GREEN}"
     sample(schedule(text, transition), autosave=True)
     caplog.clear()
-    film = sample(schedule(text, transition), frames=27, autosave=True)
+    with seen.node() as browser:
+        film = sample(schedule(text, transition), frames=27, autosave=True)
     assert "Continues after 2 of 9 saved chunks" in said(caplog)[-1]
+    assert "; from 1.31 s on it begins anew, as shots have changed" in browser.texts[-1]
     assert torch.equal(film, sample(schedule(text, transition), frames=27))
 
 
@@ -375,7 +377,8 @@ def test_changed_words_are_no_damage(output, caplog):
     caplog.clear()
     sample(schedule(script((0, RED), (2, GREEN), (4, RED))), autosave=True)
     (text,) = said(caplog)
-    assert re.fullmatch(r"Continues after 2 of 6 saved chunks \([^;]+\)\.", text)
+    anew = "; from 1.31 s on it begins anew, as shots have changed"
+    assert re.fullmatch(rf"Continues after 2 of 6 saved chunks \([^;]+\){anew}\.", text)
 
 
 def test_a_negative_that_is_skipped_keeps_no_chunk_from_being_found(output, caplog):

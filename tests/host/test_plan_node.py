@@ -185,10 +185,10 @@ def test_shots_and_scenes_of_a_film_are_listed_with_their_costs():
     lines = text.splitlines()
     shots, scenes = lines.index("Shots:"), lines.index("Scenes, of which one is held at a time:")
     assert lines[shots + 1 : scenes] == [
-        "- 0 s (scene 1): a film a red circle",
-        "- 1.31 s (cut, scene 2): a film two men",
-        "- 2.81 s (recache, scene 2): a film she leaves",
-        "- 4.31 s (return, scene 1, remembers 1.81 to 2 s): a film the circle again",
+        "- 0 s (scene 1): a red circle",
+        "- 1.31 s (cut, scene 2): two men",
+        "- 2.81 s (recache, scene 2): she leaves",
+        "- 4.31 s (return, scene 1, remembers 1.81 to 2 s): the circle again",
     ]
     first, second = lines[scenes + 1 : scenes + 3]
     assert first.startswith("- scene 1: 3.75 s, ")
@@ -196,8 +196,15 @@ def test_shots_and_scenes_of_a_film_are_listed_with_their_costs():
     assert first.endswith(waits)
     assert second.startswith("- scene 2: 3 s, ") and second.endswith(" MB of keys and values")
     assert "reads 5 remembered latent frames: 1 moment, 2 sink, 1 history, 1 tail." in text
-    assert "- Shots begin at 0, 1.31, 2.81 and 4.31 s" in lines
+    assert "Shots begin at" not in text
     assert picture.shape != planned_film("a red circle")[1].shape
+
+
+def test_a_plan_tells_what_a_longer_video_keeps():
+    text, _ = planned_film("a | b | c")
+    told = "- Shots without a time move with the length: a longer video is sure to keep what is "
+    assert f"{told}before 2.06 s" in text.splitlines()
+    assert "move with the length" not in planned_film()[0]
 
 
 @pytest.mark.parametrize(

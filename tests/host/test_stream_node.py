@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import comfy.model_management
 import crash_run
 import folder_paths
@@ -23,6 +24,8 @@ from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_execution.utils import CurrentNodeContext
 from server import PromptServer
 
+from relax_memory.direction.grammar import parse
+from relax_memory.host.directed import Directed, with_direction
 from relax_memory.saved.rollout import SavedRollout
 
 VIDEO = {
@@ -269,6 +272,16 @@ def test_the_workflow_is_in_the_file_unless_the_host_writes_none(disabled, monke
     metadata = stream(autosave=False, length=9)[0][0].get_components().metadata or {}
     written = {name: metadata[name] for name in {"prompt", "workflow"} & metadata.keys()}
     assert written == ({} if disabled else {"prompt": '{"7": {}}', "workflow": '{"nodes": [1]}'})
+
+
+def test_chapters_are_called_by_the_words_of_their_shots():
+    script = parse("GLOBAL: a film\n[0s] a cat\n[1.3s] a dog")
+    prompts = tuple(map(tiny.conditioning, (1, 2)))
+    positive = with_direction(Directed(script=script, prompts=prompts))
+    ((video,), *_) = stream(positive=positive, autosave=False)
+    with av.open(video.get_stream_source()) as container:
+        chapters = [(c["metadata"]["title"], c["start"]) for c in container.chapters()]
+    assert chapters == [("a cat", 0), ("a dog", 1313)]
 
 
 @pytest.mark.parametrize(("device", "takes_turns"), [("cpu", True), ("cpu:0", False)])

@@ -95,7 +95,7 @@ def test_the_trace_of_a_film_has_scenes_moments_and_the_first_words_of_shots(fol
     [1.5s #] a dog
     [3s blend 1s @0s] a fox
     [4.5s #] a cat"""
-    told = ["cat"] * 2 + ["dog"] * 2 + ["fox"] * 2 + ["cat"] * 3
+    told = ["a cat"] * 2 + ["a dog"] * 2 + ["a fox"] * 2 + ["a cat"] * 3
     for _ in range(2):  # as it is sampled, and as it is saved
         trace = film(text, autosave=True)
         assert [chunk.words for chunk in trace.chunks] == told

@@ -2,9 +2,9 @@
 
 import pytest
 
-from relax_memory.direction.beginnings import LETTERS, beginnings
+from relax_memory.direction.beginnings import LETTERS, beginning, beginnings
 
-GLOBAL = "a film in black and white, with rain at night, "
+SHARED = "a film in black and white, with rain at night, "
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ GLOBAL = "a film in black and white, with rain at night, "
     ],
 )
 def test_a_text_is_told_by_its_first_words_in_one_line(text, told):
-    assert beginnings([text]) == (told,)
+    assert beginning(text) == told
 
 
 def test_what_all_shots_share_is_left_out_where_it_hides_the_rest():
-    texts = [GLOBAL + "a cat", GLOBAL + "a dog", GLOBAL + "a cat"]
+    texts = [SHARED + "a cat", SHARED + "a dog", SHARED + "a cat"]
     assert beginnings(texts) == ("cat", "dog", "cat")
     assert beginnings(["a cat", "a dog"]) == ("a cat", "a dog")
-    assert beginnings([GLOBAL, GLOBAL + "dog"])[1] == "dog"
-    assert beginnings([GLOBAL, GLOBAL])[0] == beginnings([GLOBAL])[0]
+    assert beginnings([SHARED, SHARED + "dog"])[1] == "dog"
+    assert beginnings([SHARED, SHARED])[0] == beginnings([SHARED])[0]

@@ -101,7 +101,7 @@ def test_a_moment_is_the_latent_frame_that_holds_it_or_is_not_yet_there(video, f
             direct(text, **video)
 
 
-def test_seconds_become_chunks_and_notes_say_which():
+def test_seconds_become_chunks_and_it_says_which():
     direction = direct("[0s] a\n[5s recache] b\n[0:10 blend 2s @0:02] a")
     assert direction.shots == (
         Shot(first_chunk=0, prompt=0, scene=0, transition="keep"),
@@ -110,7 +110,8 @@ def test_seconds_become_chunks_and_notes_say_which():
             first_chunk=14, prompt=0, scene=0, transition="blend", blend_seconds=2.0, moment=8
         ),
     )  # fmt: skip
-    assert direction.notes == ("Shots begin at 0, 5.06 and 10.3 s",)
+    assert direction.begins == "Shots begin at 0, 5.06 and 10.3 s"
+    assert not direction.notes
 
 
 def test_the_node_says_what_a_cue_does_not():
@@ -134,17 +135,40 @@ def test_durations_add_up_and_the_rest_is_shared():
     assert firsts("a [3s] | b | c [3s] | d") == [0, 4, 10, 14]
     direction = direct("a [3s] | b [3s]")
     assert [shot.first_chunk for shot in direction.shots] == [0, 4]
-    assert direction.notes[1] == "The last shot goes on to the end of the video at 14.8 s"
+    assert direction.notes[0] == "The last shot goes on to the end of the video at 14.8 s"
     with pytest.raises(ScriptError, match="line 1, column 11: nothing is left for this shot"):
         direct("a [15s] | b")
 
 
 def test_what_is_not_as_it_was_written_is_noted():
-    _, left_out, blend = direct("[0s] a\n[5s blend 20s] b\n[1:00] c\n[2:00] d").notes
+    left_out, blend = direct("[0s] a\n[5s blend 20s] b\n[1:00] c\n[2:00] d").notes
     assert left_out.startswith("2 of 4 shots, from line 3 on, begin after the end of the video")
     assert blend.startswith("The blend at 5.06 s takes 20 s, but its shot 9.75 s")
-    assert direct("[0s-5s] a\n[5s-10s] b").notes[1].startswith("The last shot goes on")
-    assert len(direct("[0s-5s] a\n[5s-14.5s] b").notes) == 1
+    assert direct("[0s-5s] a\n[5s-10s] b").notes[0].startswith("The last shot goes on")
+    assert not direct("[0s-5s] a\n[5s-14.5s] b").notes
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("a | b | c", 5.06),
+        ("a [3s] | b | c [#]", 8.81),
+        ("a [3s] | b | c [3s]", 11.8),
+        ("a [3s] | b", None),
+        ("[0s] a\n[3s] b", None),
+        ("Scene a: a", None),
+    ],
+)
+def test_it_says_what_a_longer_video_keeps(text, seconds):
+    direction = direct(text)
+    told = [note.partition("keep what is before ")[2] for note in direction.notes]
+    assert told == ([] if seconds is None else [f"{seconds:g} s"])
+    chunk = None if seconds is None else chunks_of(**VIDEO).nearest(Fraction(16 * seconds))
+    kept = tuple(shot for shot in direction.shots if chunk is None or shot.first_chunk < chunk)
+    for more in range(1, 100):
+        longer = direct(text, total_frames=VIDEO["total_frames"] + more).shots
+        assert longer[: len(kept)] == kept
+        assert chunk is None or longer[len(kept)].first_chunk >= chunk
 
 
 def test_a_shot_may_begin_inside_the_prefix():

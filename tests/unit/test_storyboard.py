@@ -1,6 +1,7 @@
 """Shots laid over scenes: every chunk of a film in its place, and each scene as a video alone."""
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.strategies import policies
@@ -22,6 +23,36 @@ def board(*shots, frames=30, negative=(), policy=None, **sizes):
 
 
 ABA = (shot(0), shot(3, 1, 1, "cut"), shot(5, 0, 0, "return"))
+
+
+LINES = {  # of the picture in section 8 of the design
+    "keep": (shot(0), shot(5, 1)),
+    "recache": (shot(0), shot(5, 1, transition="recache")),
+    "blend 1 s": (shot(0), shot(5, 1, transition="blend", blend_seconds=1.0)),
+    "cut": (shot(0), shot(5, 1, 1, "cut")),
+    "cut, a moment of chunk 2": (shot(0), shot(5, 1, 1, "cut", moment=7)),
+    "return": (shot(0), shot(3, 1, 1, "cut"), shot(5, 0, 0, "return")),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_design_shows_what_a_chunk_finds_remembered(name):
+    film = board(*LINES[name], frames=24)
+    read = film.chunk(5)
+
+    def letter(chunk, clean=False):
+        words = film.words(chunk, clean=clean)["positive"]
+        return "ab"[words.prompt] if words.before is None else "m"
+
+    found = ["."] * 5
+    for chunk in [chunk for chunk in film if chunk.film_index < 5 and chunk.scene == read.scene]:
+        found[chunk.film_index] = letter(chunk, clean=True)
+        if film.again(chunk):
+            found[chunk.film_index - 1] = letter(film.chunk(chunk.film_index + 1))
+    for frame in read.roles.pinned:
+        found[film.chunk_of(frame)] = "1"
+    line = f"{name:28}{' '.join(map(letter, film))}     {' '.join(found)}"
+    assert line in (ROOT / "docs/design.md").read_text("utf-8").splitlines()
 
 
 def test_a_film_without_shots_is_its_plan():

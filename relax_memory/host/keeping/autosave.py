@@ -85,6 +85,16 @@ class Autosave:
         following = self._keys[self.saved_chunks + 1 :]
         return bool(following) and rollout.may_have(self.saved_chunks, following[0])
 
+    def is_left_by(self, rollout: SavedRollout) -> bool:
+        """Whether this rollout begins with the chunks that are there, and goes on with another."""
+        last, *following = self._keys[self.saved_chunks :]
+        return (
+            bool(following)
+            and rollout.chunk_count > self.saved_chunks
+            and rollout.may_have(self.saved_chunks - 1, last)
+            and not rollout.may_have(self.saved_chunks, following[0])
+        )
+
     def follow(self, request: Request, storyboard: Storyboard) -> None:
         """Go on with a request that has other words in chunks to come, and keep those too."""
         keys = keys_of(self._made, request, storyboard)
@@ -173,7 +183,12 @@ def autosave(
                 for other, then in saved
                 if then and then.made_from == made and saving.lacks_of(other)
             ]
-            _say(continuing(rollout, before, reuse, spoilt, counts=counts), note if reuse else tell)
+            anew = None
+            if before is None and any(saving.is_left_by(other) for other, _ in saved):
+                first = storyboard.chunk(saving.saved_chunks)
+                anew = request.grid.length(first.film_frame) / request.fps
+            text = continuing(rollout, before, reuse, spoilt, counts=counts, anew_seconds=anew)
+            _say(text, note if reuse or anew else tell)
         else:
             _say(beginning(made, request.prefix, saved), note)
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...direction.chunks import in_seconds
 from ...saved.rollout import Description, SavedRollout
 from ..film.output import name_in_output
 from .inputs import Reuse
@@ -22,6 +23,7 @@ def continuing(
     alike: Sequence[SavedRollout],
     *,
     counts: tuple[int, int],
+    anew_seconds: float | None = None,
 ) -> str:
     """What is there of a video of which a chunk or more is saved.
 
@@ -31,6 +33,7 @@ def continuing(
         reuse: inputs that are taken from it.
         alike: rollouts that are made from the same.
         counts: chunks that are saved and that are planned.
+        anew_seconds: from when on another rollout that begins so has other shots; None: none has.
     """
     saved_chunks, planned_chunks = counts
     if saved_chunks == planned_chunks:
@@ -42,6 +45,8 @@ def continuing(
         )
     else:
         text = f"Continues after {saved_chunks} of {planned_chunks} saved chunks ({rollout.name})"
+    if anew_seconds is not None:
+        text += f"; from {in_seconds(anew_seconds)} s on it begins anew, as shots have changed"
     if reuse is not None:
         text += (
             f", with {' and '.join(reuse.names)} as saved: what is connected now differs by "

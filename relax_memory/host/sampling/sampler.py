@@ -71,7 +71,7 @@ class MemorySampler(ChunkedSampler):
         shots, notes = directed(
             guider, frames, chunk_frames=self.chunk_frames, clean_pass=self.clean_pass
         )
-        say(notes)
+        say([*shots.begins, *notes])
         storyboard = Storyboard(
             given.policy if given else RelaxedMemory(),
             total_frames=frames,
