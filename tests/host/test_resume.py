@@ -381,6 +381,10 @@ ELSEWHERE = {
         {"prefix": HALF()},
         {"prefix": encoded(torch.float32), "positive": off_by(0.001, POSITIVE)},
     ),
+    "words twice": lambda: (
+        {"positive": POSITIVE + POSITIVE},
+        {"positive": off_by(0.02, POSITIVE) + off_by(0.02, POSITIVE)},
+    ),
     "words with padding": lambda: ({"positive": PADDED}, {"positive": off_by(0.02, PADDED)}),
     "negative": lambda: (
         {"cfg": 3.0, "negative": NEGATIVE},

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from relax_memory.saved import atomic
+from relax_memory.saved import atomic, inputs
 from relax_memory.saved.archive import (
     clean_up,
     ended_empty,
@@ -27,7 +27,14 @@ from relax_memory.saved.archive import (
     with_takes,
 )
 from relax_memory.saved.chunk import SavedChunk, chunk_keys
-from relax_memory.saved.inputs import INPUTS, read_inputs, write_inputs
+from relax_memory.saved.inputs import (
+    INPUTS,
+    MOST_PACKED_BYTES,
+    name_of,
+    read_inputs,
+    unpacked,
+    write_inputs,
+)
 from relax_memory.saved.rollout import (
     DESCRIPTION,
     FORGOTTEN,
@@ -371,29 +378,70 @@ def test_a_killed_writer_holds_nothing(tmp_path):
 # --- inputs ---------------------------------------------------------------------------------------
 
 
+def embedding(words=9, width=64):
+    """As a text encoder gives it: nothing after the last word, with either sign."""
+    made = torch.randn(1, 512, width)
+    made[:, words:] *= 0.0
+    return made
+
+
+def bits(tensors):
+    return [save({"x": tensor}) for tensor in tensors]
+
+
+def kept(folder):
+    """What is kept of inputs, each as its tensors."""
+    packed = read_inputs(folder)
+    return [bits(unpacked(name, packed)) for name in packed]
+
+
 def test_inputs_come_back_as_they_were_without_taking_room_for_padding(tmp_path):
-    embeddings = torch.randn(1, 512, 64)
-    embeddings[:, 9:] *= 0.0  # some of these zeros are negative
-    inputs = {"positive": [embeddings, torch.ones(1, 4)], "prefix": [torch.randn(1, 4, 3, 2, 2)]}
-    inputs["negative"] = [torch.zeros(1, 8, 64)]
-    write_inputs(tmp_path, inputs)
-    assert (tmp_path / INPUTS).stat().st_size < embeddings.nbytes / 5
-    for name, tensors in inputs.items():
-        read = read_inputs(tmp_path, name, tensors)
-        assert [save({"x": tensor}) for tensor in read] == [save({"x": t}) for t in tensors]
-    assert read_inputs(tmp_path, "prefix", [torch.zeros(1, 4, 5, 2, 2)]) is None
-    assert read_inputs(tmp_path, "picture", [torch.zeros(1)]) is None
+    text = embedding()
+    given = [[text, torch.ones(1, 4)], [torch.randn(1, 4, 3, 2, 2)], [text[:, :8], text[:, :8]]]
+    write_inputs(tmp_path, given)
+    assert (tmp_path / INPUTS).stat().st_size < text.nbytes / 5
+    assert sorted(kept(tmp_path)) == sorted(map(bits, given))
+    assert set(map(name_of, given)) == set(read_inputs(tmp_path))
 
 
-def test_long_inputs_are_not_kept(tmp_path):
-    write_inputs(tmp_path, {"prefix": [torch.zeros(1, 16, 300, 64, 64)]})
+def test_a_film_of_twelve_prompts_of_full_width_is_kept_each_once(tmp_path):
+    text = embedding(words=60, width=4096)
+    prompts = [[text * number] for number in range(1, 13)]
+    write_inputs(tmp_path, [*prompts, prompts[0]])
+    assert set(read_inputs(tmp_path)) == set(map(name_of, prompts))
+    assert (tmp_path / INPUTS).stat().st_size < MOST_PACKED_BYTES / 5
+
+
+def test_more_inputs_take_the_room_of_those_before(tmp_path, monkeypatch):
+    one, two, three = ([torch.randn(1, 9, 64)] for _ in range(3))
+    write_inputs(tmp_path, [one])
+    write_inputs(tmp_path, [two])
+    assert set(read_inputs(tmp_path)) == set(map(name_of, [one, two]))
+    monkeypatch.setattr(inputs, "MOST_PACKED_BYTES", 2 * one[0].nbytes)
+    write_inputs(tmp_path, [three, two])
+    assert set(read_inputs(tmp_path)) == set(map(name_of, [three, two]))
+
+
+def test_large_inputs_are_not_kept(tmp_path):
+    write_inputs(tmp_path, [[torch.zeros(1, 16, 300, 64, 64)]])
     assert not list(tmp_path.iterdir())
+
+
+def test_damaged_inputs_are_none(tmp_path):
+    write_inputs(tmp_path, [[embedding()]])
+    path = tmp_path / INPUTS
+    data = path.read_bytes()
+    for position in range(len(data) - 40, len(data), 3):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        assert kept(tmp_path) == [[]]
+        path.write_bytes(data[:position])
+        assert read_inputs(tmp_path) == {}
 
 
 def test_inputs_count_and_go_with_their_rollout(tmp_path):
     saved = rollout(tmp_path)
     before = saved.bytes
-    write_inputs(saved.folder, {"prefix": [torch.zeros(1, 4, 5, 2, 2)]})
+    write_inputs(saved.folder, [[torch.zeros(1, 4, 5, 2, 2)]])
     assert saved.bytes == before + (saved.folder / INPUTS).stat().st_size
     assert saved.delete()
     assert not saved.folder.exists()

@@ -253,8 +253,7 @@ def _describe(
             "autosave": HOW,
         },
     )
-    if before is None:
-        _keep_inputs(rollout, request, made)
+    _keep_inputs(rollout, request, made)
     if description != before:
         rollout.describe(description)
 

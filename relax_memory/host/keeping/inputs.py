@@ -8,14 +8,14 @@ of full size by 0.022, a T5 of 24 layers by 0.029 (both with random weights), tw
 What people change is more: a spot of 4x4 pixels 5 % brighter is 0.07, a picture 2 % brighter 0.053.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...saved.inputs import read_inputs
+from ...saved.inputs import Packed, name_of, read_inputs, unpacked
 from ...saved.rollout import Description, SavedRollout
 from ..request import Request
 from .fingerprint import fingerprint
@@ -23,6 +23,9 @@ from .made_from import changes
 
 COMPUTED = ("positive", "negative", "prefix")
 TOLERANCE = 0.04
+
+Place = tuple[str, int]  # an input, and which of the prompts that it says one after another
+Near = tuple[Any, float]  # as it is saved, and how far the given one lies from that
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,16 @@ class Reuse:
     deviation: float
 
 
-def computed_inputs(request: Request, made_from: dict[str, str]) -> dict[str, list[Tensor]]:
+def computed_inputs(request: Request, made_from: dict[str, str]) -> Iterator[list[Tensor]]:
     """The tensors of all inputs that count and were computed, those of later shots last."""
     nothing = fingerprint(None)
-    inputs = {name: getattr(request, name) for name in COMPUTED if made_from[name] != nothing}
-    for name, prompts in request.prompts.items():
-        if name in inputs:
-            later = sorted({shot.prompt for shot in request.shots[name]} - {0})
-            inputs |= {_later(name, index): prompts[index] for index in later}
-    return {name: list(_tensors(value)) for name, value in inputs.items()}
-
-
-def _later(name: str, index: int) -> str:
-    """The name of what a conditioning says in a later shot."""
-    return f"{name} {index} of shots"
+    counting = [name for name in COMPUTED if made_from[name] != nothing]
+    for name in counting:
+        yield list(_tensors(getattr(request, name)))
+    for name in counting:
+        said = {shot.prompt for shot in request.shots.get(name, ())}
+        for index in sorted(said - {0}):
+            yield list(_tensors(request.prompts[name][index]))
 
 
 def with_saved_inputs(
@@ -54,54 +53,66 @@ def with_saved_inputs(
     made_from: dict[str, str],
     rollouts: Sequence[tuple[SavedRollout, Description | None]],
 ) -> tuple[Request, dict[str, str], Reuse | None]:
-    """The request and what it is made from, with saved inputs where only rounding differs."""
-    alike = []
-    for rollout, description in rollouts:
-        if description is not None:
-            then = description.made_from
-            changed = tuple(changes(made_from, then))
-            if not changed:
-                return request, made_from, None
-            if set(changed) <= set(COMPUTED):
-                alike.append((rollout, then, changed))
-    for rollout, then, changed in alike:
-        taken, deviation = _take(request, rollout, then, changed)
-        if deviation <= TOLERANCE:
-            names = {name: then[name] for name in changed}
-            return replace(request, **taken), made_from | names, Reuse(changed, deviation)
-    return request, made_from, None
+    """The request and what it is made from, with saved inputs where only rounding differs.
+
+    What it begins with decides which rollouts are of the same video; prompts of later shots are
+    looked for in all of these, each by itself, because words may change from a shot on.
+    """
+    found = [(rollout, then.made_from) for rollout, then in rollouts if then is not None]
+    alike = [(r, then) for r, then in found if set(changes(made_from, then)) <= set(COMPUTED)]
+    made, near = _beginning(request, made_from, alike)
+    packed: Packed = {}
+    for rollout, then in alike if request.prompts else ():
+        packed |= read_inputs(rollout.folder) if then == made else {}
+    later = {
+        (name, index): prompt
+        for name, prompts in request.prompts.items()
+        for index, prompt in enumerate(prompts)
+        if index
+    }
+    near |= _nearest(later, packed)
+    if not near:
+        return request, made, None
+    taken = {place: value for place, (value, _) in near.items()}
+    first = {name: value for (name, index), value in taken.items() if not index}
+    prompts = {
+        name: tuple(taken.get((name, index), prompt) for index, prompt in enumerate(prompts))
+        for name, prompts in request.prompts.items()
+    }
+    taken_of = {name for name, _ in near}
+    names = tuple(name for name in COMPUTED if name in taken_of)
+    reuse = Reuse(names, max(deviation for _, deviation in near.values()))
+    return replace(request, **first | {"prompts": prompts}), made, reuse
 
 
-def _take(
-    request: Request, rollout: SavedRollout, made_from: dict[str, str], names: Sequence[str]
-) -> tuple[dict[str, Any], float]:
-    """These inputs as the rollout has them, and how far the request's lie from them at most."""
-    taken: dict[str, Any] = {}
-    deviation = 0.0
-    for name in names:
-        taken[name], off = _as_saved(rollout, name, getattr(request, name))
-        if fingerprint(taken[name]) != made_from[name]:  # something else differs, or it is damaged
-            return {}, torch.inf
-        deviation = max(deviation, off)
-    prompts = dict(request.prompts)
-    for name in prompts.keys() & taken.keys():
-        said = [taken[name]]
-        for index, prompt in enumerate(prompts[name][1:], 1):
-            saved, off = _as_saved(rollout, _later(name, index), prompt)
-            if off <= TOLERANCE:
-                deviation = max(deviation, off)
-            said.append(saved if off <= TOLERANCE else prompt)  # words may change from a shot on
-        prompts[name] = tuple(said)
-    return taken | {"prompts": prompts}, deviation
+def _beginning(
+    request: Request, made_from: dict[str, str], alike: Sequence[tuple[SavedRollout, dict]]
+) -> tuple[dict[str, str], dict[Place, Near]]:
+    """What the rollout is made from that a request goes on with, and the inputs of that; where
+    several are as good, the newest.
+    """
+    for rollout, then in sorted(alike, key=lambda other: len(changes(made_from, other[1]))):
+        given = {(name, 0): getattr(request, name) for name in changes(made_from, then)}
+        near = _nearest(given, read_inputs(rollout.folder)) if given else {}
+        made = {name: fingerprint(value) for (name, _), (value, _) in near.items()}
+        if made_from | made == then:  # else more than rounding differs, or they are damaged
+            return then, near
+    return made_from, {}
 
 
-def _as_saved(rollout: SavedRollout, name: str, given: object) -> tuple[Any, float]:
-    """An input as the rollout has it, if it has, and how far the given one lies from that."""
-    tensors = list(_tensors(given))
-    saved = read_inputs(rollout.folder, name, tensors)
-    if not saved:
-        return given, torch.inf
-    return _with_tensors(given, iter(saved)), max(map(_deviation, tensors, saved))
+def _nearest(given: Mapping[Place, object], packed: Packed) -> dict[Place, Near]:
+    """What is saved in the place of those inputs that differ from it by rounding."""
+    missing = {place: list(_tensors(value)) for place, value in given.items()} if packed else {}
+    missing = {place: held for place, held in missing.items() if name_of(held) not in packed}
+    near: dict[Place, Near] = {}
+    for name in packed if missing else ():
+        saved = unpacked(name, packed)
+        for place, held in missing.items():
+            if saved and [t.shape for t in held] == [t.shape for t in saved]:
+                deviation = max(map(_deviation, held, saved))
+                if deviation <= min(TOLERANCE, near[place][1] if place in near else TOLERANCE):
+                    near[place] = _with_tensors(given[place], iter(saved)), deviation
+    return near
 
 
 def _deviation(tensor: Tensor, other: Tensor) -> float:
