@@ -56,7 +56,7 @@ def distances(model: Transformer, at: int, change, seed: int) -> dict[int, list[
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--pairs", type=int, default=8, help="of prompts, each with its own noise")
-    parser.add_argument("--at", nargs="+", type=int, default=(11, 27), help="chunks of the switch")
+    parser.add_argument("--at", nargs="+", type=int, default=(11, 40), help="chunks of the switch")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = Transformer(load_file(MODEL))

@@ -74,6 +74,16 @@ def test_fewer_steps_are_measured_beside_four():
     assert all(side["seconds_per_chunk"] > 0 for side in sides.values())
 
 
+def test_ten_shots_are_measured_beside_one_prompt():
+    arguments = ("--size", "48", "32", "--layers", "1", "--chunks", "20", "--sides", "recache")
+    sides = bench("ten_shots", *arguments)
+    assert {name: side["passes"] for name, side in sides.items()} == {
+        "one prompt": 99,
+        "recache": 108,
+    }
+    assert sides["recache"]["shot_percent_over"][0] > 0
+
+
 def test_the_overlap_is_measured_against_both_parts_and_both_in_turn():
     arguments = ("--size", "32", "32", "--dim", "128", "--layers", "1", "--chunks", "2")
     figures = bench("overlap", *arguments, "--runs", "1")
