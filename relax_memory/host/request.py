@@ -19,7 +19,7 @@ from .following import FRAMES, STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
 from .gates.latent import check_not_empty, check_size, prefix_of
-from .gates.model import check_model
+from .gates.model import check_model, without_negative
 from .gates.sigmas import check_first, check_sigmas, first_level
 from .gates.start_image import start_image, without_start_image
 from .gates.words import say
@@ -82,6 +82,7 @@ class Request:
         network = network_of(self.model)
         check_attention(network, self.model.get_model_object)
         notes = check_model(self.model)
+        notes += without_negative(self.cfg, self.model.model_options)
         for name in ("positive", "negative"):
             given = getattr(self, name)
             for entries in self.prompts.get(name) or ([] if given is None else [given]):

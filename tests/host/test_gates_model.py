@@ -10,7 +10,9 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from comfy_extras.nodes_tcfg import TCFG
 from comfy_extras.nodes_tomesd import TomePatchModel
+from comfy_extras.nodes_video_model import VideoLinearCFGGuidance
 from runs import WAYS
 
 CACHE = {"reuse_threshold": 0.2, "start_percent": 0.15, "end_percent": 0.95, "verbose": False}
@@ -66,6 +68,10 @@ REFUSED = {
         )[0],
         "model has the attn1_patch .*hypertile_in of .*nodes_hypertile, which is written for",
     ),
+    "a cfg by frame": (
+        lambda: VideoLinearCFGGuidance().patch(tiny.remembering(), 1.0)[0],
+        "model has the guidance VideoLinearCFGGuidance.*, which gives each video of a batch a cfg",
+    ),
     "token merging": (
         lambda: TomePatchModel.execute(tiny.remembering(), 0.3)[0],
         "model has the attn1_patch .* of .*nodes_tomesd, which is written for another kind",
@@ -82,6 +88,11 @@ def test_what_a_chunk_cannot_follow_is_refused(kind, way):
 
 
 def perturbed():
+    """Replaces attention in the calls of its own."""
+    return PerturbedAttentionGuidance.execute(tiny.remembering(), 3.0)[0]
+
+
+def attention_replaced():
     model = tiny.remembering().clone()
     model.set_model_attn1_replace(lambda q, k, v, options: v, "middle", 0)
     return model
@@ -102,7 +113,18 @@ SAID = {
         lambda: attention_output(),
         "model has attn1_output_patch, which a Wan 2.1 model never calls",
     ),
-    "attention replacement": (perturbed, "model has attn1 replacement, which a Wan 2.1 model"),
+    "attention replacement": (
+        attention_replaced,
+        "model has attn1 replacement, which a Wan 2.1 model",
+    ),
+    "guidance that replaces attention": (
+        perturbed,
+        "model has attn1 replacement, which a Wan 2.1 model",
+    ),
+    "guidance without a negative": (
+        lambda: TCFG.execute(tiny.remembering())[0],
+        "nodes_tcfg, but at cfg 1.0 the host leaves the negative conditioning out",
+    ),
     "another pack's": (
         lambda: patched(glow=1, shine=2),
         "model carries glow, shine, which Relax Forcing does not know.",

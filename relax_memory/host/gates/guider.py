@@ -8,7 +8,7 @@ from ..model.attention import check_attention, check_supported
 from ..model.family import grid_of, network_of
 from .conditioning import check_conditioning
 from .latent import check_latent
-from .model import check_model
+from .model import check_model, without_negative
 from .sigmas import check_sigmas, first_level
 from .start_image import in_model
 from .words import say
@@ -32,6 +32,8 @@ def check_run(
     check_attention(network, model.get_model_object)
     check_latent(noise, grid_of(model))
     notes = check_model(model)
+    if type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise:
+        notes += without_negative(guider.cfg, guider.model_options)
     if in_model(model) is not None:
         raise ValueError(
             "model carries a start image (AR Video I2V), which this sampler would drop: use Relax "

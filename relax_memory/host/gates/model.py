@@ -5,19 +5,21 @@ is what a chunk cannot follow; said is what no Wan 2.1 model calls.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import comfy.model_sampling
 from comfy.model_patcher import ModelPatcher
 
 from ..model.suspects import name_of
+from .conditioning import skips_negative
+from .unused import PATCHES, never_called, unused_patches
 from .words import listed
 
 OPTIONS = {  # of a model
     *("transformer_options", "sampler_cfg_function", "sampler_pre_cfg_function"),
     *("sampler_post_cfg_function", "sampler_calc_cond_batch_function", "model_function_wrapper"),
     *("disable_cfg1_optimization", "denoise_mask_function", "registered_hooks", "to_load_options"),
-    *("ignore_multigpu", "multigpu_options"),
+    *("ignore_multigpu", "multigpu_options", "torch_compile_kwargs"),
     *("dtype", "weight_dtype", "load_device", "offload_device", "initial_device"),  # of loaders
     *("custom_operations", "fp8_optimizations", "quantization_metadata", "model_config"),
 }
@@ -27,10 +29,10 @@ TRANSFORMER_OPTIONS = {
     *("block", "block_index", "block_type", "total_blocks", "grid_sizes", "model_patch_data"),
     *("prefetch_dynamic_vbars", "activations_shape", "original_shape", "transformer_index"),
 }
-PATCHES = ("attn1_patch", "attn2_patch", "double_block")  # those that Wan 2.1 calls
 OURS = "relax_forcing"
 CACHES = ("easycache", "lazycache", "teacache", "magcache", "cachedit", "firstblockcache")
 SOUND = ("audio_embeds", "infinite_talk_outer_sample")
+BY_FRAME = ("VideoLinearCFGGuidance", "VideoTriangleCFGGuidance")  # whose frames are a batch
 
 
 def check_model(model: ModelPatcher) -> list[str]:
@@ -51,10 +53,11 @@ def check_model(model: ModelPatcher) -> list[str]:
             "model has context windows, but what a chunk sees is what memory gives it: remove the "
             "context windows node; the memory node takes its place."
         )
+    _check_guidance(options.get("sampler_cfg_function"))
     for name in PATCHES:
         for patch in inner.get("patches", {}).get(name, ()):
             _check_patch(name, patch)
-    notes = list(_never_called(inner))
+    notes = never_called(unused_patches(inner))
     unknown = [
         key
         for keys, known in ((options, OPTIONS), (inner, TRANSFORMER_OPTIONS))
@@ -111,6 +114,15 @@ def _check_patch(name: str, patch: Callable) -> None:
         return
 
 
+def _check_guidance(guidance: object) -> None:
+    name = name_of(guidance)
+    if name.startswith(BY_FRAME):
+        raise ValueError(
+            f"model has the guidance {name}, which gives each video of a batch a cfg of its own "
+            "and means its frames: remove that node; CFG Override sets cfg for some of the steps."
+        )
+
+
 def _wrapper_keys(model: ModelPatcher) -> Iterator[tuple[str, object]]:
     inner = model.model_options.get("transformer_options", {})
     for wrappers in (model.wrappers, inner.get("wrappers", {})):
@@ -118,14 +130,13 @@ def _wrapper_keys(model: ModelPatcher) -> Iterator[tuple[str, object]]:
             yield from ((kind, key) for key, calls in by_key.items() if calls)
 
 
-def _never_called(inner: Mapping[str, dict]) -> Iterator[str]:
-    """Patches that the host puts into other kinds of models only."""
-    patches = [name for name, calls in inner.get("patches", {}).items() if calls]
-    replaced = inner.get("patches_replace", {})
-    unused = [name for name in patches if name not in PATCHES]
-    unused += [f"{name} replacement" for name in replaced if name != "dit" and replaced[name]]
-    unused += [
-        f"{block[0]} replacement" for block in replaced.get("dit", {}) if block[0] != "double_block"
+def without_negative(cfg: float, options: dict) -> list[str]:
+    """What there is to say of guidance where cfg leaves the negative conditioning out."""
+    found = [options.get("sampler_cfg_function"), *options.get("sampler_pre_cfg_function", ())]
+    names = listed(name_of(call) for call in found if call is not None)
+    if not names or not skips_negative(cfg, options):
+        return []
+    return [
+        f"model has the guidance {names}, but at cfg 1.0 the host leaves the negative conditioning "
+        "out and gives zeros instead: set cfg above 1.0, or remove that node."
     ]
-    if unused:
-        yield f"model has {listed(unused)}, which a Wan 2.1 model never calls: it takes no part."

@@ -194,6 +194,8 @@ class MemoryAttention:
         raw_key: Tensor,
         value: Tensor,
     ) -> Tensor:
+        if self._layer == 0:
+            session.hear(options)
         streams = session.streams(options)
         size = len(query) // len(streams)
         memories = session.memories_of(

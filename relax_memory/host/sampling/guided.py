@@ -5,7 +5,7 @@ What is remembered of it, and when, is `Remembering`'s.
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -21,8 +21,10 @@ from ...passes import Chunk, Pass
 from ...rollout import OnStep, rollout
 from ...schedule import Schedule
 from ...storyboard import Storyboard
+from ..gates.unused import unused_patches
+from ..gates.words import listed
 from ..model.attention import attached, check_attention
-from ..model.suspects import hooks, suspects
+from ..model.suspects import hooks, name_of, suspects
 from ..options import KEY, Options
 from ..room.residence import Residence
 from .blame import blaming
@@ -75,6 +77,7 @@ class GuidedRollout:
             guider.model_patcher.load_device,
             self._ledger,
             waiting=options.parked,
+            unused=unused_patches(model_options["transformer_options"]),
         )
         self._past = Remembering(
             guider,
@@ -110,7 +113,7 @@ class GuidedRollout:
             try:
                 check_attention(self._network, partial(comfy.utils.get_attr, model))
                 for chunk, kept in chunks:
-                    _check_finite(chunk, kept, self.storyboard)
+                    _check_finite(chunk, kept, self.storyboard, theirs)
                     seconds = time.perf_counter() - self._start
                     trace = self._session.trace(chunk, seconds, self._prompts.told(chunk))
                     self._residence.note()
@@ -210,11 +213,14 @@ class GuidedRollout:
         return True
 
 
-def _check_finite(chunk: Chunk, kept: Tensor, storyboard: Storyboard) -> None:
+def _check_finite(
+    chunk: Chunk, kept: Tensor, storyboard: Storyboard, hooks: Callable[[], list[Callable]]
+) -> None:
     if not math.isfinite(torch.linalg.vector_norm(kept, math.inf)):  # one launch, one number
+        names = f" (model has {listed(map(name_of, hooks()))})" if hooks() else ""
         raise RuntimeError(
             f"Chunk {chunk.film_index + 1} of {storyboard.chunk_count} came out of the model as "
-            "NaN or infinite numbers, so the run stops and nothing of this chunk is kept. Use "
-            "another attention (remove nodes that replace it, or start ComfyUI without "
-            "--use-sage-attention), or compute in bf16 or fp32 instead of fp16, and queue again."
+            "NaN or infinite numbers, so the run stops and nothing of this chunk is kept. Remove "
+            f"nodes that change the model or its attention{names}, start ComfyUI without "
+            "--use-sage-attention, or compute in bf16 or fp32 instead of fp16, and queue again."
         )

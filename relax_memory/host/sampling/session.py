@@ -4,7 +4,7 @@ Made by the sampler, passed to attention in `transformer_options`, gone when the
 is one entry of one conditioning, named by the run; the host's ids only say which rows are whose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,8 @@ from ...memory.transfer import Transfer
 from ...passes import Chunk, Pass
 from ...storyboard import Storyboard
 from ...trace import ChunkTrace
+from ..gates.unused import never_called, unused_patches
+from ..gates.words import say
 from ..model.positions import TimeRope
 from .ledger import Ledger, Stream
 
@@ -37,7 +39,8 @@ class NoMemoryYet(Exception):
 class Session:
     """Memories of one run by stream and scene, and the pass for which the model is called.
 
-    Scenes that are `waiting` are parked in host memory while they are away.
+    Scenes that are `waiting` are parked in host memory while they are away. Patches that are known
+    to be `unused` are not told of again.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Session:
         ledger: Ledger,
         *,
         waiting: frozenset[int] = frozenset(),
+        unused: Iterable[str] = (),
     ) -> None:
         self.storyboard = storyboard
         self.storage = storage
@@ -56,6 +60,7 @@ class Session:
         self.memories: dict[tuple[Stream, int], Memory] = {}
         self._moments: dict[Stream, Moments] = {}
         self._others: dict[object, Stream] = {}
+        self._unused = set(unused)
         self._parked: dict[int, dict[tuple[Stream, int], Memory]] = {}
         self._device = device
         self._transfer = Transfer(device) if storage.device == "cpu" else None
@@ -64,6 +69,13 @@ class Session:
         """Say what the next model calls are for; one in a chunk is remembered."""
         self.pass_ = pass_
         self.ledger.open(pass_)
+
+    def hear(self, transformer_options: dict) -> None:
+        """Say once what other nodes put into a single call for nothing."""
+        new = unused_patches(transformer_options) - self._unused
+        if new:
+            self._unused |= new
+            say(never_called(new))
 
     def name(self, entry_id: object) -> Stream:
         """The stream of an entry by the id that the host passes on.
