@@ -13,7 +13,7 @@ from comfy.ldm.wan.model import WanModel, sinusoidal_embedding_1d
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from relax_memory.rope import memory_times
+from relax_memory.policies import RelaxedMemory
 
 CLEAN = 0.0  # timestep of the clean pass
 
@@ -91,7 +91,7 @@ class CausalClip:
             for index, past in enumerate(memory[:chunks]):
                 first = index * len(own)
                 self._reads.append([*past, *(begin + first + frame for frame in own)])
-                self._read_times += [*memory_times(past, first, "hybrid"), *own]
+                self._read_times += [*RelaxedMemory().times(past, first), *own]
         self._own_times = [*own] * len(self._reads)
 
     def _attend(self, x: Tensor, layer: int) -> Tensor:

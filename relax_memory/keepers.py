@@ -4,7 +4,6 @@ Keepers are asked in one order, and each is done before the next: what is saved 
 rollout is replayed by giving its chunks to the same keepers.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,9 +32,3 @@ class Keeper(Protocol):
 
     def keep(self, finished: Finished) -> None:
         """Take the next chunk, in order; the latents must not be changed."""
-
-
-def keep_all(keepers: Iterable[Keeper], finished: Finished) -> None:
-    """Give a chunk to every keeper in order."""
-    for keeper in keepers:
-        keeper.keep(finished)

@@ -1,12 +1,17 @@
 """What one call of the model is for: which chunk, which step, and whether it is remembered.
 
-Made by the rollout and handed on as it is, through the session to memory and policy. Plain numbers;
-knows no tensors.
+A `Schedule` says which passes a chunk makes. The rollout makes each `Pass` and hands it on as it
+is, through the session to memory and policy. Knows no model and no sampler.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from torch import Tensor
 
 from .roles import Roles
+
+Level = tuple[Tensor, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,10 @@ class Chunk:
         """Its frames in the film."""
         return tuple(range(self.film_frame, self.film_frame + self.length_frames))
 
+    def touches(self, first_frame: int, end_frame: int) -> bool:
+        """Whether it has frames in this part of the film, whose end is not included."""
+        return first_frame < self.film_frame + self.length_frames and self.film_frame < end_frame
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
@@ -65,3 +74,41 @@ class Pass:
     def clean(self) -> bool:
         """Whether the chunk is finished, so that nothing is predicted."""
         return self.sigma == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Noise levels `[steps + 1]`, descending and ending in 0; `first` for a chunk without a past.
+
+    Some checkpoints of few steps need more where there is no memory to lean on. A chunk has no past
+    at the beginning of the video; after a prefix there is no such chunk.
+    Without a `clean_pass` the last step of a chunk is remembered; one that is given has no step.
+    """
+
+    sigmas: Tensor
+    first: Tensor | None = None
+    clean_pass: bool = True
+    _levels: dict[int, list] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def of(self, chunk: Chunk) -> Tensor:
+        """The levels of a chunk."""
+        return self.sigmas if self.first is None or chunk.first_frame else self.first
+
+    def steps(self, chunk: Chunk) -> int:
+        """How often a chunk is denoised."""
+        return len(self.of(chunk)) - 1
+
+    def remembered(self, chunk: Chunk) -> Pass:
+        """The pass whose keys and values later chunks read."""
+        steps = self.steps(chunk)
+        if self.clean_pass or chunk.given:
+            return Pass(chunk=chunk, step=steps, sigma=0.0, remembered=True)
+        (_, sigma), _ = self.levels(chunk)[-1]
+        return Pass(chunk=chunk, step=steps - 1, sigma=sigma, remembered=True)
+
+    def levels(self, chunk: Chunk) -> list[tuple[Level, Level]]:
+        """Each step's level and the next one, as tensor and as number."""
+        sigmas = self.of(chunk)
+        if id(sigmas) not in self._levels:
+            self._levels[id(sigmas)] = list(pairwise(zip(sigmas, sigmas.tolist(), strict=True)))
+        return self._levels[id(sigmas)]

@@ -10,8 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .passes import Chunk, Pass
-from .schedule import Schedule
+from .passes import Chunk, Pass, Schedule
 
 Denoise = Callable[[Pass, Tensor, Tensor], Tensor]
 OnStep = Callable[[Pass, Tensor, Tensor], None]

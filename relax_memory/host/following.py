@@ -9,9 +9,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..passes import Schedule
 from ..policies import WindowMemory
 from ..recipes import Recipe
-from ..schedule import Schedule
 from .loading.recipe import recipe_of
 
 FRAMES, STEPS = 3, 4  # where nothing is known

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..direction.shots import Shot
 from ..grid import WAN, Grid
+from ..passes import Schedule
 from ..scenes import WHOLE, Film
-from ..schedule import Schedule
 from .directed import without_direction
 from .film.cuts import Take, pieces_of, take_of
 from .following import FRAMES, STEPS, follow

@@ -10,9 +10,8 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from .copies import Copies
 from .storage import Packed, pack, room, unpack
-from .transfer import Arrival, Transfer
+from .transfer import Arrival, Copies, Transfer
 
 Pair = tuple[Tensor, Tensor]
 

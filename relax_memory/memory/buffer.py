@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .copies import Copies
+from .transfer import Copies
 
 Span = tuple[int, int]  # frames before the chunk: (4, 1) are the fourth, third and second newest
 Rotate = Callable[[Tensor, tuple[int, ...]], object]

@@ -22,8 +22,7 @@ from ..roles import ROLES, Role, Roles
 from ..scoring import choose_history, frame_means
 from .bank import Bank, Pair
 from .buffer import KeyValueBuffer, Placed, Span
-from .copies import Copies
-from .transfer import Transfer
+from .transfer import Copies, Transfer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""Copies between the compute device and pinned host memory, beside computing.
+"""How keys and values are copied: many in one launch, and to host memory and back beside computing.
 
-On CUDA they run on a stream of their own, in the order they are asked for; elsewhere at once.
+On CUDA what goes to pinned host memory and comes from there runs on a stream of its own, in the
+order it is asked for; elsewhere at once.
 """
 
 import logging
@@ -25,6 +26,25 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
         with suppress(RuntimeError):  # no more memory can be pinned
             tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=up)
+
+
+class Copies:
+    """Pairs of a target and what is copied there; no target may be the source of another.
+
+    Row by row, of `[rows, ...]`: torch makes one launch of them only where all lie dense.
+    """
+
+    def __init__(self) -> None:
+        self._targets: list[Tensor] = []
+        self._sources: list[Tensor] = []
+
+    def add(self, target: Tensor, source: Tensor) -> None:
+        self._targets += target.unbind()
+        self._sources += source.unbind()
+
+    def run(self) -> None:
+        if self._targets:
+            torch._foreach_copy_(self._targets, self._sources)
 
 
 class Transfer:

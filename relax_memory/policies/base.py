@@ -7,14 +7,16 @@ layer (`reads`), where the frames stand in time (`times`), and which candidates 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
 from ..passes import Pass
 from ..roles import ROLES, Role, Roles
-from ..rope import ROPE_MODES, RopeMode, memory_times
 from ..scoring import relaxation_scores
+
+RopeMode = Literal["hybrid", "absolute"]
+ROPE_MODES: tuple[RopeMode, ...] = ("hybrid", "absolute")
 
 
 class Saving(NamedTuple):
@@ -62,8 +64,16 @@ class Policy(ABC):
         return ROLES
 
     def times(self, frames: tuple[int, ...], first_frame: int) -> tuple[int, ...]:
-        """Time of each attended frame when the chunk that starts at `first_frame` stands at 0."""
-        return memory_times(frames, first_frame, self.rope)
+        """Time of each attended frame when the chunk that starts at `first_frame` stands at 0.
+
+        RoPE scores depend on differences only. So the running chunk is always at times 0 to n-1 and
+        memory at negative ones, and no position grows with the video: "hybrid" (section 3.5 of the
+        paper) puts all of it right before the chunk, whatever its age; "absolute", the paper's
+        ablation, leaves every frame at its true distance.
+        """
+        if self.rope == "absolute":
+            return tuple(frame - first_frame for frame in frames)
+        return tuple(range(-len(frames), 0))
 
     def scores(self, candidates: Tensor, sink: Tensor, tail: Tensor) -> Tensor:
         """`[B, candidates]`, the highest become history; by default the likeness with the sink.

@@ -10,9 +10,9 @@ FLOORS = (  # from the top; a room may import its own floor and those below
     {"nodes"},
     {"host"},
     {"saved", "film", "picture", "rollout", "keepers"},
-    {"memory", "plan", "storyboard", "schedule", "trace", "noise"},
+    {"memory", "plan", "storyboard", "trace", "noise"},
     {"policies"},
-    {"scoring", "rope"},
+    {"scoring"},
     {"passes"},
     {"roles", "grid", "direction", "disk", "recipes", "scenes"},
 )

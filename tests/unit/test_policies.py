@@ -193,3 +193,26 @@ def test_window_memory_refuses_settings_by_name_and_value(wrong, message):
 @pytest.mark.parametrize("policy", [RelaxedMemory, WindowMemory])
 def test_every_policy_works_with_its_defaults(policy):
     assert policy().roles(0, 3) == Roles()
+
+
+past = st.sets(st.integers(0, 1000), max_size=12).map(lambda frames: tuple(sorted(frames)))
+
+
+@given(past, st.integers(1001, 2000))
+def test_hybrid_memory_ends_right_before_the_chunk(frames, first_frame):
+    times = RelaxedMemory(rope="hybrid").times(frames, first_frame)
+    assert list(times) == [i - len(frames) for i in range(len(frames))]
+
+
+@given(past, st.integers(1001, 2000))
+def test_absolute_memory_keeps_its_true_distance(frames, first_frame):
+    times = RelaxedMemory(rope="absolute").times(frames, first_frame)
+    assert [first_frame + time for time in times] == list(frames)
+
+
+@given(st.integers(1, 20), st.integers(0, 100))
+def test_the_modes_agree_on_the_newest_frames(count, oldest):
+    frames, first_frame = tuple(range(oldest, oldest + count)), oldest + count
+    policies = (RelaxedMemory(rope=mode) for mode in ("hybrid", "absolute"))
+    hybrid, absolute = (policy.times(frames, first_frame) for policy in policies)
+    assert hybrid == absolute

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from relax_memory.passes import Schedule
 from relax_memory.plan import Plan
 from relax_memory.policies import RelaxedMemory
 from relax_memory.rollout import rollout
-from relax_memory.schedule import Schedule
 
 SIGMAS = torch.tensor([1.0, 0.75, 0.25, 0.0])
 

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...passes import Chunk
-
 PERCENTAGE = "percentage"
 ALL_FRAMES = 2**31  # as the host has it
 FRAMES = "relax_forcing_frames"  # first and end, of an entry for a part of the time
@@ -135,12 +133,6 @@ def in_videos(options: dict, frames: int) -> dict:
         return everywhere
     first = min(round(area.place[0] * frames), frames - 1)
     return everywhere | {FRAMES: (first, first + max(1, round(area.size[0] * frames)))}
-
-
-def takes_part(options: Mapping[str, Any], chunk: Chunk) -> bool:
-    """Whether an entry is evaluated in the steps of a chunk: one that its frames touch."""
-    first, end = options.get(FRAMES, (0, chunk.film_frame + 1))
-    return first < chunk.film_frame + chunk.length_frames and chunk.film_frame < end
 
 
 def _is_never(area: Area) -> bool:

@@ -18,6 +18,7 @@ from ...disk import advice
 from ...film.fragments import close
 from ...grid import WAN
 from ...keepers import Finished
+from ...passes import Schedule
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk
 from ...saved.inputs import write_inputs
@@ -30,7 +31,6 @@ from ...saved.rollout import (
     Description,
     SavedRollout,
 )
-from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ..film.output import name_in_output, path_in_output
 from ..notice import note, tell

@@ -3,9 +3,8 @@
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 
-from ...passes import Chunk
+from ...passes import Chunk, Schedule
 from ...saved.chunk import chunk_keys
-from ...schedule import Schedule
 from ...storyboard import Storyboard, Words
 from ..gates.conditioning import skips_negative
 from ..request import Request

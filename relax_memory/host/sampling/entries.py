@@ -13,7 +13,7 @@ import comfy.samplers
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ..gates.areas import FRAMES, takes_part
+from ..gates.areas import FRAMES
 from ..options import KEY
 from .ledger import Stream
 from .session import Session
@@ -68,7 +68,8 @@ class Entries:
         pass_ = self._session.pass_
         if not pass_.clean:
             conds = [
-                entries and [entry for entry in entries if takes_part(entry, pass_.chunk)]
+                entries
+                and [e for e in entries if FRAMES not in e or pass_.chunk.touches(*e[FRAMES])]
                 for entries in conds
             ]
         if not pass_.remembered:

@@ -13,7 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from ...keepers import Finished, Keeper, keep_all
+from ...keepers import Finished, Keeper
 from ...policies import RelaxedMemory
 from ...storyboard import Storyboard
 from ...trace import Trace, joined
@@ -153,7 +153,8 @@ def _replay(
             rows=chunk.rows,
             noisy=chunk.noisy,
         )
-        keep_all(keepers, finished)
+        for keeper in keepers:
+            keeper.keep(finished)
         if live:
             bar.update_absolute(done)
 

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from ...keepers import Finished
-from ...passes import Chunk, Pass
+from ...passes import Chunk, Pass, Schedule
 from ...rollout import OnStep, rollout
-from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ..gates.unused import unused_patches
 from ..gates.words import listed

@@ -5,7 +5,7 @@ import latent_preview
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...schedule import Schedule
+from ...passes import Schedule
 from ...storyboard import Storyboard
 from ..notice import TimeLeft, tell
 from .previews import previewer

@@ -13,8 +13,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ...memory.transfer import upload
-from ...passes import Chunk, Pass
-from ...schedule import Schedule
+from ...passes import Chunk, Pass, Schedule
 from ..notice import tell
 from .entries import Entries
 from .latents import HostSource

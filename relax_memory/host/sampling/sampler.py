@@ -14,12 +14,11 @@ import torch
 from comfy.sampler_helpers import convert_cond
 from torch import Tensor
 
-from ...keepers import Finished, Keeper, keep_all
+from ...keepers import Finished, Keeper
 from ...memory.storage import Storage
-from ...passes import Pass
+from ...passes import Pass, Schedule
 from ...policies import RelaxedMemory
 from ...rollout import OnStep
-from ...schedule import Schedule
 from ...storyboard import Storyboard
 from ..following import AS_MADE, chunk_frames, follow_sigmas
 from ..gates.guider import check_run
@@ -228,7 +227,8 @@ class RolloutSampler(MemorySampler):
         )
         with closing(run.chunks(self._previews(callback, source, noise, schedule))) as chunks:
             for finished in chunks:
-                keep_all(self._keepers, finished)
+                for keeper in self._keepers:
+                    keeper.keep(finished)
                 self._finished_frames += finished.chunk.length_frames
                 if self._between(finished, run):
                     break
