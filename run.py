@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 HOST = ROOT / ".comfyui"
 OLD = ROOT / ".lowest"  # the lowest versions of some packages, for tests
+REGISTRY = ROOT / ".registry"  # what makes the package that the registry ships, for tests
 OTHERS = ROOT / ".hosts"  # other ComfyUIs to test on, with an environment each
 DATA = ROOT / "data"  # models, input, output and settings of the host that is started here
 STAMP = "relax-forcing.stamp"  # written last: without it an installation is not complete
@@ -61,6 +62,8 @@ LOWEST_TESTS = (
     "tests/host/test_decode.py::test_the_host_saves_the_video_and_trims_it",
     "tests/host/test_file_names.py::test_the_nodes_write_under_the_filled_in_name",
 )
+PACKING = ("comfy-cli==1.23.0", "semver==3.0.4", "tomlkit==0.13.3")  # all else is there with hosts
+APART = ((OLD, LOWEST, LOWEST_TESTS), (REGISTRY, PACKING, ("tests/registry",)))
 # What meets the host at most places, in a minute or two; each other host runs these.
 QUICK_TESTS = (
     "tests/host/test_decode.py::test_the_video_shows_the_hosts_pictures",
@@ -129,14 +132,14 @@ def install():
     return str(python), HOST
 
 
-def install_lowest(python):
-    """Put the lowest versions into a folder of their own, beside those that are installed."""
-    pins = "\n".join(LOWEST + (python,))
-    if read_stamp(OLD) != pins:
-        shutil.rmtree(OLD, ignore_errors=True)
-        target = ("--no-deps", "--target", str(OLD))
-        step("install the lowest versions", pip(python, "install", *(target + LOWEST)))
-        (OLD / STAMP).write_text(pins)
+def install_apart(python, folder, packages):
+    """Put packages into a folder of their own, beside those that are installed."""
+    pins = "\n".join(packages + (python,))
+    if read_stamp(folder) != pins:
+        shutil.rmtree(folder, ignore_errors=True)
+        target = ("--no-deps", "--target", str(folder))
+        step("install " + ", ".join(packages), pip(python, "install", *(target + packages)))
+        (folder / STAMP).write_text(pins)
 
 
 def other_hosts(python):
@@ -390,8 +393,8 @@ def demo(arguments):
 def test(arguments):
     """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5).
 
-    Last, what writes and reads files with the lowest versions of the packages that do, and the
-    quick tests on other hosts.
+    Last, what writes and reads files with the lowest versions of the packages that do, what the
+    registry's own tool packs, and the quick tests on other hosts.
     """
     python, host = prepare()
     require_test_tools(python)
@@ -406,13 +409,14 @@ def test(arguments):
     else:
         calls.extend(["pytest", "tests/" + tier] + list(IN_TWO) for tier in tiers())
     statuses = [subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls]
-    if not arguments and LOWEST_TESTS:
-        install_lowest(python)
-        print("Testing with {}.".format(" and ".join(LOWEST)))
-        path = os.pathsep.join([str(OLD)] + os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        command = [python, "-m", "pytest"] + list(LOWEST_TESTS + IN_TWO)
-        statuses.append(subprocess.call(command, cwd=ROOT, env=dict(environment, PYTHONPATH=path)))
     if not arguments:
+        for folder, packages, tests in APART:
+            install_apart(python, folder, packages)
+            print("Testing with {}.".format(", ".join(packages)))
+            path = [str(folder)] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            beside = dict(environment, PYTHONPATH=os.pathsep.join(path))
+            command = [python, "-m", "pytest"] + list(tests + IN_TWO)
+            statuses.append(subprocess.call(command, cwd=ROOT, env=beside))
         statuses.append(test_other_hosts(python, environment))
     return int(any(statuses))
 

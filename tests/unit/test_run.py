@@ -32,7 +32,7 @@ NEWER_SYNTAX = (
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """An empty repository in place of ours."""
-    monkeypatch.setattr(run, "LOWEST_TESTS", ())
+    monkeypatch.setattr(run, "APART", ())
     for name in ("VENV", "HOST", "OLD", "OTHERS", "DATA"):
         monkeypatch.setattr(run, name, tmp_path / getattr(run, name).name)
     monkeypatch.setattr(run, "ROOT", tmp_path)
@@ -55,7 +55,7 @@ def steps(root, monkeypatch):
             self.append(purpose)
             if purpose == "make .venv":
                 write(python_of(root), "")
-            if purpose == "install the lowest versions":
+            if purpose.startswith("install av"):
                 write(run.OLD / "av.py", "")
 
     steps = Steps()
@@ -156,16 +156,15 @@ def test_comfyui_path_needs_a_host(root, monkeypatch):
     assert run.prepare() == (sys.executable, root / "nowhere")
 
 
-def test_the_lowest_versions_are_installed_once_and_after_an_interrupt_again(steps, monkeypatch):
-    steps.fatal = "install the lowest versions"
+def test_packages_apart_are_installed_once_and_after_an_interrupt_again(steps):
+    steps.fatal = "install av==16.0.0"
     with pytest.raises(KeyboardInterrupt):
-        run.install_lowest("python")
+        run.install_apart("python", run.OLD, ("av==16.0.0",))
     steps.fatal = None
     for python in ("python", "python", "another python"):
-        run.install_lowest(python)
-    assert steps == ["install the lowest versions"] * 2
-    monkeypatch.setattr(run, "LOWEST", ("av==15.0.0",))
-    run.install_lowest("another python")
+        run.install_apart(python, run.OLD, ("av==16.0.0",))
+    assert steps == ["install av==16.0.0"] * 2
+    run.install_apart("another python", run.OLD, ("av==15.0.0",))
     assert len(steps) == 3
 
 
@@ -424,11 +423,11 @@ def test_the_browser_tier_is_required_on_linux_and_elsewhere_its_absence_is_said
 
 @pytest.mark.usefixtures("one_tier")
 @pytest.mark.parametrize("wanted", ["old", "new"])
-def test_the_last_tests_run_with_the_lowest_versions(root, monkeypatch, wanted):
-    monkeypatch.setattr(run, "LOWEST_TESTS", ("lowest.py",))
+def test_tests_apart_run_with_packages_of_their_own(root, monkeypatch, wanted):
+    monkeypatch.setattr(run, "APART", ((run.OLD, ("av==16.0.0",), ("lowest.py",)),))
     write(root / "lowest.py", f'import av\n\n\ndef test_it():\n    assert av.AGE == "{wanted}"\n')
     write(run.OLD / "av.py", 'AGE = "old"\n')
-    write(run.OLD / run.STAMP, "\n".join((*run.LOWEST, sys.executable)))
+    write(run.OLD / run.STAMP, "\n".join(("av==16.0.0", sys.executable)))
     assert run.main(["test"]) == (wanted == "new")
 
 
