@@ -36,7 +36,7 @@ class Bank:
         transfer: Transfer | None = None,
     ) -> None:
         self._free = list(reversed(range(capacity_frames)))
-        self._capacity_frames = capacity_frames
+        self.capacity_frames = capacity_frames
         self._dtype = dtype
         self._transfer = transfer
         self._slots: dict[int, int] = {}
@@ -75,7 +75,7 @@ class Bank:
         for frame in sorted(wanted - self._slots.keys()):
             if not self._free:
                 raise RuntimeError(
-                    f"The bank has {self._capacity_frames} slots and needs one for frame {frame}."
+                    f"The bank has {self.capacity_frames} slots and needs one for frame {frame}."
                 )
             self._slots[frame] = self._free.pop()
 
@@ -137,7 +137,7 @@ class Bank:
         stored = self._layers[layer]
         if stored is None:
             self._model_dtype = pair[0].dtype
-            shape = (self._capacity_frames, *pair[0].shape)
+            shape = (self.capacity_frames, *pair[0].shape)
             stored = [room(shape, self._dtype, partial(self._empty, tensor)) for tensor in pair]
             self._layers[layer] = stored
         return stored

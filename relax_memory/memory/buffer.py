@@ -21,7 +21,8 @@ EVERY_ROW = slice(None)
 class Placed(NamedTuple):
     """A frame's un-rotated keys and its values `[rows, tokens, heads, D]`, where they shall stand.
 
-    `rows` of the buffer, with a start and an end; `time` is what the keys are rotated to.
+    `position` counts frames, from the end of the buffer where it is negative; `rows` of the buffer,
+    with a start and an end; `time` is what the keys are rotated to.
     """
 
     position: int
@@ -57,6 +58,14 @@ class KeyValueBuffer:
     def move(self, device: torch.device) -> None:
         """Go to a device with all that is held."""
         self._layers = [pair and (pair[0].to(device), pair[1].to(device)) for pair in self._layers]
+
+    def resize(self, frames: int) -> None:
+        """Have room for another number of frames; the last ones stay."""
+        for layer, pair in enumerate(self._layers if frames != self.frames else ()):
+            if pair is not None:
+                tokens = frames * (pair[0].shape[1] // self.frames)
+                self._layers[layer] = _resized(pair[0], tokens), _resized(pair[1], tokens)
+        self.frames = frames
 
     def append(
         self,
@@ -120,6 +129,13 @@ class KeyValueBuffer:
             shape = (self._rows, tokens, *like.shape[2:])
             room = self._layers[layer] = (like.new_empty(shape), like.new_empty(shape))
         return room
+
+
+def _resized(tensor: Tensor, tokens: int) -> Tensor:
+    kept = min(tokens, tensor.shape[1])
+    room = tensor.new_empty(len(tensor), tokens, *tensor.shape[2:])
+    room[:, -kept:] = tensor[:, -kept:]
+    return room
 
 
 def _blocks(placed: Sequence[Placed]) -> list[tuple[slice, int, tuple[int, ...]]]:

@@ -22,6 +22,7 @@ from ..roles import ROLES, Role, Roles
 from ..scoring import choose_history, frame_means
 from .bank import Bank, Pair
 from .buffer import KeyValueBuffer, Placed, Span
+from .costs import Costs
 from .transfer import Copies, Transfer
 
 
@@ -52,7 +53,7 @@ class FrameRows(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What is put, rotated to `time`, at a `position` of the buffer."""
+    """What is put, rotated to `time`, at a `position` of the buffer, counted from its end."""
 
     what: FrameRows
     position: int
@@ -113,18 +114,13 @@ class Memory:
                 layers=buffer.layers, capacity_frames=frames, dtype=dtype, transfer=transfer
             )
 
-        certain_frames, other_frames = (
-            plan.peak_frames(ahead_chunks=2, certain=certain) for certain in (True, False)
-        )
         self._plan = plan
         self.buffer = buffer
         self.rows = rows
-        if dtype == "model":  # a frame stays where it is when it becomes a candidate
-            self._certain = self._history = bank(dtype, certain_frames + other_frames)
-            self._banks: tuple[Bank, ...] = (self._certain,)
-        else:
-            self._certain, self._history = bank("model", certain_frames), bank(dtype, other_frames)
-            self._banks = (self._certain, self._history)
+        self._in_one = dtype == "model"  # a frame stays where it is when it becomes a candidate
+        dtypes = (dtype,) if self._in_one else ("model", dtype)
+        self._banks = tuple(map(bank, dtypes, self._stored_frames(plan)))
+        self._certain, self._history = self._banks[0], self._banks[-1]
         self._moments = {} if moments is None else moments
         self._means: dict[int, Tensor] = {}
         self._demoted: list[int] = []
@@ -134,10 +130,41 @@ class Memory:
         self._before = self.selection
         self._waiting = dict.fromkeys(range(buffer.layers), self._next) if self._next.moves else {}
 
+    def _stored_frames(self, plan: Plan) -> tuple[int, ...]:
+        """The most frames that each bank holds by a plan."""
+        peaks = tuple(
+            plan.peak_frames(ahead_chunks=2, certain=certain) for certain in (True, False)
+        )
+        return (sum(peaks),) if self._in_one else peaks
+
+    @property
+    def costs(self) -> Costs:
+        """Bytes of keys and values held, stored and ready to read."""
+        return Costs(
+            bank_bytes=sum(bank.bytes for bank in self._banks),
+            buffer_bytes=self.buffer.bytes_of(self.rows),
+        )
+
     @property
     def bytes(self) -> int:
-        """Bytes of keys and values held, stored and ready to read."""
-        return sum(bank.bytes for bank in self._banks) + self.buffer.bytes_of(self.rows)
+        return self.costs.bytes
+
+    def follow(self, plan: Plan) -> bool:
+        """Go on by another plan, if it has the same chunk next and all that it keeps is stored."""
+        chunk = self.selection.chunk
+        if max(self._ready) != chunk.index or not plan.has_chunk(chunk.index):
+            return False
+        homes = self._homes(range(chunk.first_frame), plan, chunk.index)
+        fits = all(
+            frames <= bank.capacity_frames
+            and {frame for frame, home in homes.items() if home is bank} <= set(bank.frames)
+            for bank, frames in zip(self._banks, self._stored_frames(plan), strict=True)
+        )
+        if plan.chunk(chunk.index) != chunk or not fits:
+            return False
+        self._plan = plan
+        self.buffer.resize(plan.buffer_frames)
+        return True
 
     def move(self, device: torch.device) -> None:
         """Go to a device with all keys and values. It is read and written only on the model's."""
@@ -279,18 +306,22 @@ class Memory:
         following = self._plan.chunk(chunk.index + 1)
         self._before = self.selection
         self._next = self._turn_to(following, fresh=chunk.frames, scores=scores)
-        kept = [f for f in self._means if self._plan.stays_after(f, following.index)]
-        home = {
-            f: self._certain if self._plan.is_certain_after(f, following.index) else self._history
-            for f in kept
-        }
+        home = self._homes(self._means, self._plan, following.index)
         self._demoted = [
             f for f in self._certain.frames if home.get(f) not in (None, self._certain)
         ]
         self._next.places.update(self._places(map(FrameRows, self._demoted)))
         for bank in self._banks:
-            bank.keep(f for f in kept if home[f] is bank)
-        self._means = {f: self._means[f] for f in kept}
+            bank.keep(f for f in home if home[f] is bank)
+        self._means = {f: self._means[f] for f in home}
+
+    def _homes(self, frames: Iterable[int], plan: Plan, chunk: int) -> dict[int, Bank]:
+        """Where those are stored that a plan keeps once this chunk has found its memory."""
+        return {
+            frame: self._certain if plan.is_certain_after(frame, chunk) else self._history
+            for frame in frames
+            if plan.stays_after(frame, chunk)
+        }
 
     def _turn_to(
         self,
@@ -348,7 +379,7 @@ class Memory:
         moves: dict[tuple[int, int | Pinned, int], list[int]] = {}
         for row, history in enumerate(self.selection.history):
             past = self._past(chunk, history)
-            first = self.buffer.frames - chunk.length_frames - len(past)
+            first = -chunk.length_frames - len(past)
             for position, (frame, time) in enumerate(past, first):
                 if self._placed.get((position, row)) != (frame, time):
                     self._placed[position, row] = (frame, time)

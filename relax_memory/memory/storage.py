@@ -34,6 +34,16 @@ class Storage:
             raise ValueError(f'reservoir_dtype is "{self.dtype}": use "model" or "fp8".')
 
 
+class Held(NamedTuple):
+    """Bytes of a rollout that are there already, of those that it needs."""
+
+    device_bytes: int = 0
+    host_bytes: int = 0
+
+
+NOTHING = Held()
+
+
 class Packed(NamedTuple):
     """A tensor as it is stored: fp8 values with a scale per token and head, or as it was."""
 

@@ -1,6 +1,9 @@
 """A video that is steered while it is made is the video of the text that it ends with."""
 
 import functools
+import random
+from contextlib import contextmanager
+from unittest import mock
 
 import folder_paths
 import pytest
@@ -11,12 +14,13 @@ from demo.bundle import load_clip
 from relax_memory.host.directed import encoded
 from relax_memory.host.model.attention import with_memory
 from relax_memory.host.request import make_request
+from relax_memory.host.room import reserve
 from relax_memory.host.sampling.generate import generate
 from relax_memory.host.steering.desk import Desk, Wish
 from relax_memory.host.steering.graph import Graph
 from relax_memory.host.steering.source import with_source
 from relax_memory.host.web.gate import Refused
-from relax_memory.memory.storage import Storage
+from relax_memory.memory.storage import NOTHING, Storage
 from relax_memory.policies import RelaxedMemory
 
 MODEL = tiny.model(dim=128, layers=2)
@@ -36,9 +40,9 @@ def schedule(text, node_id="5"):
     return with_source(encoded(CLIP(), **told), clip=CLIP(), node_id=node_id, **told)
 
 
-def request(text, negative=None, device="gpu", reservoir_frames=24, **settings):
+def request(text, negative=None, device="gpu", reservoir_frames=24, dtype="model", **settings):
     policy = RelaxedMemory(reservoir_frames=reservoir_frames)
-    model = with_memory(MODEL, policy, Storage(device=device))
+    model = with_memory(MODEL, policy, Storage(device=device, dtype=dtype))
     asked = {"width": 32, "height": 32, "seed": 7, "steps": 2, "cfg": 1.0, "batch_size": 1}
     asked |= {"frames_per_chunk": FRAMES, "length": 4 * CHUNKS * FRAMES - 3}
     if negative is not None:
@@ -52,7 +56,7 @@ class Steering:
     def __init__(self, asked, **told):
         self.desk = Desk(asked, **told)
         self._wishes = {}
-        self.answers = []
+        self.answers, self.refusals = [], []
 
     def at(self, chunk, **wish):
         self._wishes.setdefault(chunk, []).append(wish)
@@ -60,19 +64,39 @@ class Steering:
 
     def keep(self, finished):
         for wish in self._wishes.pop(finished.chunk.film_index, ()):
-            self.answers.append(self.desk.direct(Wish(**wish)))
+            try:
+                self.answers.append(self.desk.direct(Wish(**wish)))
+            except Refused as refusal:
+                self.refusals.append(refusal)
 
     def run(self):
-        self.latents, self.trace = generate(self.desk.request, self, desk=self.desk)
+        with counting(self):
+            self.latents, self.trace = generate(self.desk.request, self, desk=self.desk)
         assert not self._wishes
         return self
 
     def text(self, name="positive"):
-        return next(a["text"] for a in reversed(self.answers) if a["conditioning"] == name)
+        texts = {a["conditioning"]: a["text"] for a in self.answers}
+        return texts.get(name, self.desk.request.sources[name].text)
+
+
+@contextmanager
+def counting(told):
+    """Count the passes that are made meanwhile."""
+    told.passes = 0
+
+    def count(*_):
+        told.passes += 1
+
+    hook = MODEL.model.diffusion_model.register_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def made(text, **settings):
-    return generate(request(text, **settings))[0]
+    return Steering(request(text, **settings)).run().latents
 
 
 SETTINGS = {
@@ -80,7 +104,7 @@ SETTINGS = {
     "saved": {"autosave": True},
     "guided": {"negative": GREEN, "device": "cpu"},
     "noisy": {"clean_pass": "never", "autosave": True},
-    "evicting": {"reservoir_frames": 9, "autosave": True},
+    "evicting": {"reservoir_frames": 9, "dtype": "fp8", "autosave": True},
 }
 EDITS = {
     "keep": {},
@@ -98,14 +122,71 @@ CASES = [(e, s) for e in EDITS for s in SETTINGS if (e, s) != ("recache", "noisy
 @pytest.mark.parametrize(("edit", "settings"), CASES)
 def test_a_steered_video_is_that_of_its_text(edit, settings):
     told = SETTINGS[settings]
-    steered = Steering(request(RED, **told)).at(1, text=BLUE, **EDITS[edit]).run()
+    steered = Steering(request(RED, **told)).at(3, text=BLUE, **EDITS[edit]).run()
+    assert not steered.refusals
     again = made(steered.text(), **told)
     assert torch.equal(steered.latents, again)
-    assert torch.equal(made(steered.text(), **told | {"autosave": False}), again)
+    afresh = Steering(request(steered.text(), **told | {"autosave": False})).run()
+    assert torch.equal(afresh.latents, again)
+    past = 3 if edit == "recache" else 4 if (edit, settings) == ("moment", "noisy") else 0
+    assert steered.passes - afresh.passes == (past or edit == "moment")
     plain = made(RED, **told | {"autosave": False})
     first = 3 * (steered.answers[0]["chunk"] - 1)
     assert torch.equal(again[:, :, :first], plain[:, :, :first])
     assert not torch.equal(again[:, :, first : first + 3], plain[:, :, first : first + 3])
+
+
+TEXTS = (
+    RED,
+    f"{RED}\n[1.3s] {GREEN}",
+    f"{RED}\n[1.3s cut] {GREEN}\n[2.8s cut] {BLUE}",
+    f"Scene a: {RED}\nScene b: [1.3s] {GREEN}\nScene a: [2.8s] {BLUE}",
+    f"{RED}\n[1.3s recache] {GREEN}\n[2.8s cut] {BLUE}\n[3.5s recache] {RED}",
+    f"{RED}\n[2.1s blend 2s] {GREEN}\n[3.6s] {RED} @0:01",
+)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_videos_steered_at_random_are_those_of_their_texts(number):
+    seed = random.randrange(2**32)
+    draw = random.Random(seed)
+    told = {"device": draw.choice(["gpu", "cpu"]), "dtype": draw.choice(["model", "fp8"])}
+    told |= {"reservoir_frames": draw.choice([7, 9, 12, 24]), "batch_size": draw.choice([1, 2])}
+    if draw.random() < 0.5:
+        told["negative"] = draw.choice([GREEN, f"{GREEN}\n[2s] {RED}"])
+    if draw.random() < 0.3:
+        told["prefix"] = {"samples": torch.ones(1, 16, draw.choice([3, 4, 6]), 4, 4)}
+    text = draw.choice(TEXTS)
+    steered = Steering(request(text, **told))
+    for _ in range(draw.choice([1, 2, 3])):
+        wish = {"text": draw.choice([RED, BLUE, GREEN])} | draw.choice(list(EDITS.values()))
+        if "negative" in told and draw.random() < 0.3:
+            wish = {"text": BLUE, "conditioning": "negative"}
+        steered.at(draw.randrange(CHUNKS - 1), **wish)
+    steered.run()
+    said = {"negative": steered.text("negative")} if "negative" in told else {}
+    again = made(steered.text(), **told | said)
+    assert torch.equal(steered.latents, again), (seed, told, text, steered.text())
+
+
+def test_words_that_are_remembered_anew_once_are_so_again_at_no_cost():
+    steered = Steering(request(f"{RED}\n[1.3s recache] {GREEN}"))
+    steered.at(3, text=BLUE, transition="recache").run()
+    afresh = Steering(request(steered.text())).run()
+    assert steered.passes == afresh.passes
+    assert torch.equal(steered.latents, afresh.latents)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_what_is_handed_over_is_not_reserved_once_more(device):
+    steered = Steering(request(RED, device=device)).at(3, text=BLUE)
+    with mock.patch.object(reserve, "_reserve", wraps=reserve._reserve) as reserving:
+        steered.run()
+    (first, nothing), (then, held) = (call.args for call in reserving.call_args_list)
+    assert nothing == NOTHING
+    assert (first.storage, first.costs) == (then.storage, then.costs)
+    needed_bytes = then.device_bytes - then.chunk_bytes, then.host_bytes
+    assert held == needed_bytes
 
 
 def refused(status, desk, **wish):

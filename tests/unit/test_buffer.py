@@ -56,6 +56,20 @@ def test_the_chunk_replaces_the_one_before_and_leaves_memory_alone(buffer):
         assert seen(keys) == [[8, value, value]] * ROWS
 
 
+@pytest.mark.parametrize("frames_then", [4, 5, 8])
+def test_with_another_size_memory_stands_where_it_stood(buffer, frames_then):
+    for layer in range(2):
+        put(buffer, layer, -4, 7)
+        put(buffer, layer, -3, 8)
+    buffer.resize(frames_then)
+    for layer in range(2):
+        put(buffer, layer, -3, 9)
+        keys, values = buffer.append(layer, 2, *frames(2, 1), past=[(2, 0)])
+        assert seen(keys) == [[7, 9, 1, 1]] * ROWS
+        assert seen(values) == [[-7, -9, -1, -1]] * ROWS
+    assert buffer.bytes == 2 * 2 * ROWS * frames_then * TOKENS * 8 * 4
+
+
 def test_a_shorter_chunk_may_have_memory_where_a_longer_one_stood(buffer):
     put(buffer, 0, 3, 8)
     keys, _ = buffer.append(0, 1, *frames(1, 1), past=[(1, 0)])

@@ -46,9 +46,9 @@ class Pair:
         self._naive = [NaiveMemory(plan.policy) for _ in range(rows)]
         self._fresh = KeySource(rows, seed)
 
-    def run(self, chunks):
+    def run(self, chunks, first=0):
         """A noisy pass, which leaves nothing behind, and a clean one for each chunk."""
-        for chunk in itertools.islice(self.plan, chunks):
+        for chunk in itertools.islice(self.plan, first, chunks):
             history = tuple(naive.history(chunk.roles) for naive in self._naive)
             assert self.memory.selection.history == history
             self._pass(chunk, history, remembered=False)
@@ -83,6 +83,61 @@ class Pair:
 def test_every_row_reads_its_own_memory_and_then_the_chunk(plan, rows, seed, transfer):
     for _ in Pair(plan, rows, seed=seed, transfer=transfer).run(None):
         pass
+
+
+@settings(max_examples=50)
+@given(
+    bounded_policies,
+    st.integers(1, CHUNK_FRAMES),
+    st.tuples(st.integers(20, 45), st.integers(20, 45)),
+    st.tuples(st.sampled_from((0, 2)), st.sampled_from((0, 2))),
+    st.integers(0, 12),
+)
+def test_another_plan_is_followed_if_all_is_there(policy, chunk_frames, lengths, lingers, index):
+    one, other = (
+        Plan(policy, total_frames=frames, chunk_frames=chunk_frames, linger_chunks=linger)
+        for frames, linger in zip(lengths, lingers, strict=True)
+    )
+    pair = Pair(one, rows=2)
+    for chunk in pair.run(index + 1):
+        if chunk.index == index:
+            break  # its clean pass is yet to come
+    if pair.memory.follow(other):
+        pair.plan = other
+        for _ in pair.run(None, first=chunk.index):
+            pass
+        assert pair.memory.buffer.frames == other.buffer_frames
+
+
+@pytest.mark.parametrize(
+    ("changed", "followed"),
+    [
+        ({}, True),
+        ({"total_frames": 39}, True),
+        ({"total_frames": 51}, True),
+        ({"total_frames": 21}, False),  # there is no such chunk
+        ({"linger_chunks": 2}, False),
+        ({"chunk_frames": 4}, False),
+    ],
+)
+def test_what_is_not_there_cannot_be_followed(changed, followed):
+    policy = RelaxedMemory(reservoir_frames=12)
+    film = {"total_frames": 45, "chunk_frames": 3}
+    pair = Pair(Plan(policy, **film), rows=1)
+    for chunk in pair.run(8):
+        assert pair.memory.follow(pair.plan)
+        if chunk.index == 0:  # everything is to come
+            assert pair.memory.follow(Plan(policy, **film | {"total_frames": 36}))
+            assert pair.memory.follow(pair.plan)
+    assert pair.memory.follow(Plan(policy, **film | changed)) == followed
+
+
+def test_a_scene_that_was_to_end_cannot_go_on():
+    policy = RelaxedMemory(reservoir_frames=12)
+    pair = Pair(Plan(policy, total_frames=24, chunk_frames=3), rows=1)
+    longer = Plan(policy, total_frames=45, chunk_frames=3)
+    assert len(list(pair.run(8))) == 8
+    assert not pair.memory.follow(longer)
 
 
 @settings(max_examples=30)

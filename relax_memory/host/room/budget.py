@@ -13,7 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...memory.costs import Costs, ModelShape, costs
-from ...memory.storage import Storage, supports_fp8
+from ...memory.storage import Held, Storage, supports_fp8
 from ...picture.words import gigabytes
 from ...policies import Policy
 from ...storyboard import Storyboard
@@ -136,6 +136,16 @@ def make_budget(
         scenes=scenes,
     )
     return settled(budget, spared_bytes)
+
+
+def beside(budget: Budget, held: Held) -> Budget:
+    """The budget of a rollout that goes on, to which what it holds is as good as free."""
+    here = sum(held) if budget.device.type in ONE_MEMORY else held.device_bytes
+    return replace(
+        budget,
+        device_free_bytes=budget.device_free_bytes + here,
+        host_free_bytes=budget.host_free_bytes + held.host_bytes,
+    )
 
 
 def settled(budget: Budget, spared_bytes: int = 0) -> Budget:

@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
-from ...memory.storage import Storage
+from ...memory.storage import NOTHING, Held, Storage
 from ..gates.areas import in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
@@ -23,17 +23,20 @@ from ..gates.model import check_model
 from ..model.family import grid_of
 from ..options import KEY
 from ..sampling.prompts import Film, Prompts
-from .budget import Budget, check_budget, make_budget
+from .budget import Budget, beside, check_budget, make_budget
 from .parking import waiting
 
 
 class ChunkedSampler(comfy.samplers.Sampler):
     """A sampler of the host that makes a film.
 
-    `spared_bytes` of the model's device are for what takes turns with it there.
+    `spared_bytes` of the model's device are for what takes turns with it there. A rollout that goes
+    on has a `storage` already, and what is `held` there.
     """
 
     spared_bytes = 0
+    storage: Storage | None = None
+    held = NOTHING
 
     def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
         """What is made of a latent of `frames` frames; its words become conditionings of the guider
@@ -68,7 +71,14 @@ def add_reservation(model: ModelPatcher) -> None:
             check_model(guider.model_patcher)  # before what wraps the sampler sees it
             check_latent(noise, grid_of(guider.model_patcher))
             film = sampler.film(guider, noise.shape[2])
-            budget = decide(guider, film, options[KEY].storage, noise, sampler.spared_bytes)
+            budget = decide(
+                guider,
+                film,
+                sampler.storage or options[KEY].storage,
+                noise,
+                spared_bytes=sampler.spared_bytes,
+                held=sampler.held,
+            )
             options[KEY] = replace(
                 options[KEY],
                 storage=budget.storage,
@@ -79,7 +89,7 @@ def add_reservation(model: ModelPatcher) -> None:
             comfy.patcher_extension.add_wrapper_with_key(
                 comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING,
                 KEY,
-                _reserve(budget),
+                _reserve(budget, sampler.held),
                 guider.model_options,
                 is_model_options=True,
             )
@@ -95,7 +105,9 @@ def decide(
     film: Film,
     storage: Storage,
     like: Tensor,
+    *,
     spared_bytes: int = 0,
+    held: Held = NOTHING,
 ) -> Budget:
     """The budget of a rollout of frames as in `like`, `[B, C, T, h, w]`; ValueError: it is none."""
     budget = make_budget(
@@ -107,14 +119,16 @@ def decide(
         width=like.shape[4],
         spared_bytes=spared_bytes,
     )
+    budget = beside(budget, held)
     check_budget(budget)
-    if budget.host_bytes:
-        comfy.model_management.ensure_pin_budget(budget.host_bytes)
+    if budget.host_bytes > held.host_bytes:
+        comfy.model_management.ensure_pin_budget(budget.host_bytes - held.host_bytes)
     return budget
 
 
-def _reserve(budget: Budget) -> Callable:
+def _reserve(budget: Budget, held: Held) -> Callable:
     """The host reserves by shape, so bytes are told to it as latent pixels that are worth them."""
+    needed_bytes = max(budget.chunk_bytes, budget.device_bytes - held.device_bytes)
 
     def prepare_sampling(
         executor: WrapperExecutor,
@@ -125,7 +139,7 @@ def _reserve(budget: Budget) -> Callable:
     ) -> tuple:
         samples, channels, *_ = noise_shape
         one_pixel = model.model.memory_required([samples, channels, 1, 1, 1])
-        pixels = math.ceil(budget.device_bytes / one_pixel)
+        pixels = math.ceil(needed_bytes / one_pixel)
         return executor(model, [samples, channels, 1, 1, pixels], conds, **kwargs)
 
     return prepare_sampling

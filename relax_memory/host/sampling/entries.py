@@ -27,7 +27,6 @@ class Entries:
     def __init__(self, guider: comfy.samplers.CFGGuider, session: Session) -> None:
         self._guider = guider
         self._session = session
-        self._met: dict[Stream, tuple[int, dict]] = {}
 
     @contextmanager
     def watching(
@@ -57,10 +56,11 @@ class Entries:
         for name, entries in self._guider.conds.items():
             for index, entry in enumerate(entries):
                 entry["uuid"] = Stream(name, index)
+        met = self._session.evaluated
         for position, entries in enumerate(conds):
             for entry in entries or ():
-                self._met[self._session.name(entry.get("uuid"))] = (position, entry)
-        if sum(stream.conditioning not in self._guider.conds for stream in self._met) > MOST_OTHERS:
+                met[self._session.name(entry.get("uuid"))] = (position, entry)
+        if sum(stream.conditioning not in self._guider.conds for stream in met) > MOST_OTHERS:
             raise RuntimeError(
                 "Another node makes a conditioning of its own anew in every step, and what a video "
                 "remembers of it cannot be found again: remove that node."
@@ -90,12 +90,12 @@ class Entries:
         """
         conds: list[list[dict]] = []
         for stream in streams:
-            if stream not in self._met:
+            if stream not in self._session.evaluated:
                 raise RuntimeError(
                     f"The {stream} conditioning is evaluated past the host's calc_cond_batch, so "
                     "it cannot be remembered: remove the node that does that."
                 )
-            position, entry = self._met[stream]
+            position, entry = self._session.evaluated[stream]
             entry = self._spoken(stream) or entry
             conds += [[] for _ in range(position + 1 - len(conds))]
             whole = {key: value for key, value in entry.items() if key != FRAMES}

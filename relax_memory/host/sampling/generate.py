@@ -31,6 +31,7 @@ from .latents import frames_of
 from .progress import Progress
 from .prompts import Film, Prompts
 from .sampler import NO_MEMORY_NODE, RolloutSampler
+from .session import Session
 
 
 def generate(
@@ -76,8 +77,9 @@ def generate(
         first_frame = max(video.finished_frames, request.prefix_frames)
         if first_frame < request.latent_frames:
             desk.begin(storyboard.chunk_of(first_frame))
+        session = None
         while video.finished_frames < request.latent_frames:
-            _sample(request, model, video, keepers, live, desk)
+            session = _sample(request, model, video, keepers, live, desk, session)
             if video.finished_frames < request.latent_frames:
                 request = desk.steered(video.finished_frames)
                 storyboard = storyboard_of(request)
@@ -166,9 +168,15 @@ def _sample(
     keepers: Sequence[Keeper],
     live: LiveVideo | None,
     desk: Desk,
-) -> None:
-    """Sample what the video lacks, through the host, as far as it is not steered."""
+    session: Session | None,
+) -> Session | None:
+    """Sample what the video lacks, through the host, as far as it is not steered.
+
+    Going on with the session of what was sampled before, and returning that to go on with.
+    """
     storyboard, schedule = storyboard_of(request), request.schedule
+    if session:
+        session.follow(storyboard)
     progress = Progress(
         model,
         storyboard,
@@ -210,6 +218,7 @@ def _sample(
         clean_pass=schedule.clean_pass,
         noisy=video.noisy,
         first_sample=request.first_sample,
+        session=session,
     )
     samples, channels, _, *size = request.latent_shape
     empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)
@@ -222,6 +231,7 @@ def _sample(
         disable_pbar=True,
         seed=request.seed,
     )
+    return sampler.session
 
 
 def _on_device(conditioning: list, model: ModelPatcher) -> list:

@@ -34,7 +34,7 @@ from .session import NoMemoryYet, Session
 
 
 class GuidedRollout:
-    """Makes the chunks of a film; owns the session, which ends with `chunks`.
+    """Makes the chunks of a film; the session is over with `chunks`, or is handed on.
 
     Args:
         options: the film, and how the model remembers.
@@ -43,6 +43,7 @@ class GuidedRollout:
         finished_frames: how much of the video is there already.
         noisy: by chunk, what the last steps of those frames were given where these are remembered.
             Those of other chunks are put there.
+        session: of the run that made the last of those frames, to go on with.
     """
 
     def __init__(  # noqa: PLR0913  (all of one run)
@@ -56,6 +57,7 @@ class GuidedRollout:
         has_node: bool,
         finished_frames: int = 0,
         noisy: dict[int, Tensor] | None = None,
+        session: Session | None = None,
     ) -> None:
         self._guider = guider
         self._extra_args = extra_args
@@ -70,18 +72,18 @@ class GuidedRollout:
         model_options.setdefault("transformer_options", {})
         self._network = guider.model_patcher.model.diffusion_model
         self._ledger = Ledger(partial(suspects, model_options, self._network))
-        self._session = Session(
+        self._goes_on = session is not None
+        self.session = session or Session(
             self.storyboard,
             options.storage,
             guider.model_patcher.load_device,
-            self._ledger,
-            waiting=options.parked,
             unused=unused_patches(model_options["transformer_options"]),
         )
+        self.session.start(self._ledger, options.parked)
         self._past = Remembering(
             guider,
             extra_args,
-            self._session,
+            self.session,
             speak=self._prompts.speaker(guider),
             schedule=schedule,
             source=source,
@@ -114,13 +116,13 @@ class GuidedRollout:
                 for chunk, kept in chunks:
                     _check_finite(chunk, kept, self.storyboard, theirs)
                     seconds = time.perf_counter() - self._start
-                    trace = self._session.trace(chunk, seconds, self._prompts.told(chunk))
+                    trace = self.session.trace(chunk, seconds, self._prompts.told(chunk))
                     self._residence.note()
                     yield Finished(
                         chunk=chunk,
                         latents=kept,
                         trace=trace,
-                        rows=self._session.rows(chunk.scene),
+                        rows=self.session.rows(chunk.scene),
                         noisy=self._noisy.get(chunk.film_index),
                     )
             finally:
@@ -130,7 +132,7 @@ class GuidedRollout:
     def _running(self, transformer_options: dict) -> Iterator[None]:
         """Let attention know of this run."""
         before = transformer_options.get(KEY)
-        transformer_options[KEY] = replace(self._options, session=self._session)
+        transformer_options[KEY] = replace(self._options, session=self.session)
         try:
             yield
         finally:
@@ -142,6 +144,9 @@ class GuidedRollout:
     def _to_make(self) -> Iterator[Chunk]:
         """The chunks that are not there, each when all that it reads is remembered."""
         before = None
+        if self._goes_on:
+            before = self.storyboard.chunk(self.storyboard.chunk_of(self._finished_frames - 1))
+            self._past.complete_to(before)
         for chunk in self.storyboard:
             if chunk.film_frame >= self._finished_frames:
                 if before is not None and before.scene != chunk.scene:
@@ -201,13 +206,13 @@ class GuidedRollout:
             return False
         model = self._guider.model_patcher
         samples, channels, _, *size = like.shape
-        rows = samples * max(1, len(self._session.memories))
+        rows = samples * max(1, len(self.session.memories))
         chunk_bytes = model.model.memory_required(
             [rows, channels, self.storyboard.chunk_frames, *size]
         )
         comfy.model_management.load_models_gpu(
             [model, *self._guider.loaded_models],
-            memory_required=max(chunk_bytes, self._options.reserved_bytes - self._session.bytes),
+            memory_required=max(chunk_bytes, self._options.reserved_bytes - self.session.bytes),
         )
         return True
 

@@ -53,7 +53,6 @@ class Remembering:
         self._schedule = schedule
         self._source = source
         self._noisy = noisy
-        self._remembered: dict[int, int] = {}  # chunks of each scene
         # What mixes predictions may evaluate the model once more; where nothing is predicted it has
         # nothing to mix.
         options = extra_args["model_options"]
@@ -78,12 +77,17 @@ class Remembering:
         self._entries.evaluate(known - self._ledger.present, x, sigma, self._unmixed_options)
         self._ledger.close(known)
         chunk = self._session.pass_.chunk
-        self._remembered[chunk.scene] = chunk.index + 1
+        self._session.remembered[chunk.scene] = chunk.index + 1
 
     def remember(self, pass_: Pass, kept: Tensor) -> None:
         """Remember a chunk by a pass that predicts nothing, if it is read."""
         if self._storyboard.is_read(pass_.chunk):
             self._remember_whole(pass_, kept)
+
+    def complete_to(self, chunk: Chunk) -> None:
+        """Remember a chunk that an earlier run made, and those before it, if it is read."""
+        if self._storyboard.is_read(chunk):
+            self._remember_first(chunk.scene, chunk.index + 1)
 
     def recall(self, chunk: Chunk) -> None:
         """Have all remembered that came before a chunk in its scene, and the moment it reads."""
@@ -97,7 +101,6 @@ class Remembering:
             self._session.park(chunk.scene)
         else:
             self._session.forget(chunk.scene)
-            self._remembered.pop(chunk.scene, None)
 
     def catch_up(self, missing: NoMemoryYet, chunk: Chunk) -> None:
         """Let a stream that takes part for the first time remember what came before this chunk."""
@@ -140,7 +143,7 @@ class Remembering:
 
     def _remember_first(self, scene: int, chunks: int) -> None:
         """Have the first chunks of a scene remembered, which may take its time."""
-        for index in range(self._remembered.get(scene, 0), chunks):
+        for index in range(self._session.remembered.get(scene, 0), chunks):
             tell(f"Remembering what is there: chunk {index + 1} of {chunks}")
             past = self._storyboard.plans[scene].chunk(index)
             self._recall_moments(past)
@@ -154,11 +157,8 @@ class Remembering:
         for frame in chunk.roles.pinned:
             if not any(self._session.moments(stream)[frame] for stream in self._session.met):
                 own = self._storyboard.chunk(self._storyboard.chunk_of(frame))
-                remembered = self._remembered
-                self._remembered = remembered | {own.scene: 0}
                 with self._session.aside(own.scene):
                     self._remember_first(own.scene, own.index + 1)
-                self._remembered = remembered
             for stream in self._session.met:
                 self._find(stream, frame)
 

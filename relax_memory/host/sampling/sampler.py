@@ -31,6 +31,7 @@ from ..shots import directed
 from .guided import GuidedRollout
 from .latents import FrameNoise, HostNoise, frames_of
 from .prompts import Film, Prompts
+from .session import Session
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
 Finish = Callable[[Finished, GuidedRollout], bool]
@@ -157,6 +158,8 @@ class RolloutSampler(MemorySampler):
         clean_pass: whether a finished chunk is remembered, or its last step.
         noisy: by chunk, what the last steps of finished frames were given.
         first_sample: number of the first one in the batch that the video was begun in.
+        session: of the run that made the last finished frames; in its place is that of this run,
+            to go on with where `between` ends it.
     """
 
     def __init__(  # noqa: PLR0913  (all by name, all of one run)
@@ -173,8 +176,12 @@ class RolloutSampler(MemorySampler):
         clean_pass: bool = True,
         noisy: dict[int, Tensor] | None = None,
         first_sample: int = 0,
+        session: Session | None = None,
     ) -> None:
         super().__init__(film.storyboard.chunk_frames, sigmas_first)
+        self.session = session
+        if session:
+            self.storage, self.held = session.storage, session.held
         self.spared_bytes = spared_bytes
         self._film = film
         self._video = video
@@ -224,13 +231,16 @@ class RolloutSampler(MemorySampler):
             has_node=True,
             finished_frames=self._finished_frames,
             noisy=self._noisy,
+            session=self.session,
         )
+        self.session = None
         with closing(run.chunks(self._previews(callback, source, noise, schedule))) as chunks:
             for finished in chunks:
                 for keeper in self._keepers:
                     keeper.keep(finished)
                 self._finished_frames += finished.chunk.length_frames
                 if self._between(finished, run):
+                    self.session = run.session
                     break
         return noise
 

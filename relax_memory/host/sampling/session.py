@@ -1,7 +1,8 @@
 """The state of one sampling run: which pass is in work, and the memory of each stream and scene.
 
-Made by the sampler, passed to attention in `transformer_options`, gone when the run ends. A stream
-is one entry of one conditioning, named by the run; the host's ids only say which rows are whose.
+Made by the sampler, passed to attention in `transformer_options`, gone when the run ends, or handed
+to the run that goes on under other words. A stream is one entry of one conditioning, named by the
+run; the host's ids only say which rows are whose.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from comfy.ldm.wan.model import WanModel
 
 from ...memory.buffer import KeyValueBuffer
 from ...memory.recall import Memory, Moments
-from ...memory.storage import Storage
+from ...memory.storage import Held, Storage
 from ...memory.transfer import Transfer
 from ...passes import Chunk, Pass
 from ...storyboard import Storyboard
@@ -22,6 +23,7 @@ from ..gates.words import say
 from ..model.positions import TimeRope
 from .ledger import Ledger, Stream
 
+OTHER = "other"  # conditionings of other nodes
 FIRST = ("positive", "negative")  # in a trace, whatever the host evaluates first
 
 
@@ -37,10 +39,10 @@ class NoMemoryYet(Exception):
 
 
 class Session:
-    """Memories of one run by stream and scene, and the pass for which the model is called.
+    """Memories by stream and scene, and the pass for which the model is called.
 
-    Scenes that are `waiting` are parked in host memory while they are away. Patches that are known
-    to be `unused` are not told of again.
+    `remembered` counts the chunks of each scene; `evaluated` has, by stream, its place and its
+    entry in the host's calls. Patches that are known to be `unused` are not told of again.
     """
 
     def __init__(
@@ -48,22 +50,52 @@ class Session:
         storyboard: Storyboard,
         storage: Storage,
         device: torch.device,
-        ledger: Ledger,
         *,
-        waiting: frozenset[int] = frozenset(),
         unused: Iterable[str] = (),
     ) -> None:
         self.storyboard = storyboard
         self.storage = storage
-        self.ledger = ledger
-        self.waiting = waiting
         self.memories: dict[tuple[Stream, int], Memory] = {}
+        self.remembered: dict[int, int] = {}
+        self.evaluated: dict[Stream, tuple[int, dict]] = {}
         self._moments: dict[Stream, Moments] = {}
         self._others: dict[object, Stream] = {}
         self._unused = set(unused)
         self._parked: dict[int, dict[tuple[Stream, int], Memory]] = {}
         self._device = device
         self._transfer = Transfer(device) if storage.device == "cpu" else None
+
+    def start(self, ledger: Ledger, waiting: frozenset[int]) -> None:
+        """Begin a run; scenes that are `waiting` are parked in host memory while they are away."""
+        self.ledger = ledger
+        self.waiting = waiting
+
+    def follow(self, storyboard: Storyboard) -> None:
+        """Go on with another film in a new run. Both are the same as far as they are remembered.
+
+        A scene of which it needs more than is stored is let go of, to be remembered again; so are
+        the streams of other nodes, which may get other ids.
+        """
+        self.storyboard = storyboard
+        self._others.clear()
+        for known in (self.evaluated, self._moments):
+            for stream in [stream for stream in known if stream.conditioning == OTHER]:
+                del known[stream]
+        for moments in self._moments.values():  # which memories hold
+            for frame in moments.keys() - storyboard.moments:
+                del moments[frame]
+            moments.update({frame: {} for frame in storyboard.moments - moments.keys()})
+        plans = dict(enumerate(storyboard.plans))
+        lost = set()
+        for held in (self.memories, *self._parked.values()):
+            for (stream, scene), memory in list(held.items()):
+                if stream.conditioning == OTHER:
+                    del held[stream, scene]
+                elif scene not in plans or not memory.follow(plans[scene]):
+                    lost.add(scene)
+        for scene in lost:
+            self._parked.pop(scene, None)
+            self.forget(scene)
 
     def begin(self, pass_: Pass) -> None:
         """Say what the next model calls are for; one in a chunk is remembered."""
@@ -84,7 +116,7 @@ class Session:
         """
         if isinstance(entry_id, Stream):
             return entry_id
-        return self._others.setdefault(entry_id, Stream("other", len(self._others)))
+        return self._others.setdefault(entry_id, Stream(OTHER, len(self._others)))
 
     def streams(self, transformer_options: dict) -> list[Stream]:
         """The streams of this call, of as many rows each."""
@@ -152,14 +184,15 @@ class Session:
 
     def forget(self, scene: int) -> None:
         """Let go of what a scene remembers."""
-        self.memories = {key: m for key, m in self.memories.items() if key[1] != scene}
+        self.memories = self._without(scene)
+        self.remembered.pop(scene, None)
 
     def park(self, scene: int) -> None:
         """Let what a scene remembers wait in host memory."""
         self._parked[scene] = {key: m for key, m in self.memories.items() if key[1] == scene}
         for memory in self._parked[scene].values():
             memory.move(torch.device("cpu"))
-        self.forget(scene)
+        self.memories = self._without(scene)
 
     def unpark(self, scene: int) -> None:
         """Take back what a scene remembers, if it waits."""
@@ -171,12 +204,15 @@ class Session:
     @contextmanager
     def aside(self, scene: int) -> Iterator[None]:
         """Put aside what a scene remembers, as if it were to begin, and take it back at the end."""
-        kept = self.memories
+        kept = self.memories, dict(self.remembered)
         self.forget(scene)
         try:
             yield
         finally:
-            self.memories = kept
+            self.memories, self.remembered = kept
+
+    def _without(self, scene: int) -> dict[tuple[Stream, int], Memory]:
+        return {key: memory for key, memory in self.memories.items() if key[1] != scene}
 
     def trace(self, chunk: Chunk, seconds: float, words: str) -> ChunkTrace:
         """What the rows read in `chunk`, the one remembered last or next, in frames of the film.
@@ -224,3 +260,20 @@ class Session:
     def bytes(self) -> int:
         """Bytes of keys and values held by all streams."""
         return sum(memory.bytes for memory in self.memories.values())
+
+    @property
+    def held(self) -> Held:
+        """Bytes by where they are, with those of moments and of scenes that wait."""
+        costs = [memory.costs for memory in self.memories.values()]
+        banks = sum(cost.bank_bytes for cost in costs)
+        buffers = sum(cost.buffer_bytes for cost in costs)
+        parked = sum(m.bytes for waits in self._parked.values() for m in waits.values())
+        pairs = [
+            p for m in self._moments.values() for layers in m.values() for p in layers.values()
+        ]
+        moments = sum(tensor.nbytes for pair in pairs for tensor in pair)
+        in_host = self.storage.device == "cpu"
+        return Held(
+            device_bytes=buffers + moments + (0 if in_host else banks),
+            host_bytes=parked + (banks if in_host else 0),
+        )
