@@ -193,7 +193,7 @@ def _take_end(text: str, shot: _Shot, *, bracket: bool) -> tuple[int, Mark]:
         end = shot.begin + len(text[shot.begin : end].rstrip())
         word = (text[shot.begin : end].rsplit(maxsplit=1) or [""])[-1]
         opening = text.rfind("[", shot.begin, end)
-        if word.startswith("@") and is_number(word[1:]):
+        if word.startswith("@") and is_number(word[1:]) and "]" not in word:
             end -= len(word)
             set_moment(mark, _moment(word, end), end)
         elif bracket and opening >= 0 and not _is_escaped(text, opening):

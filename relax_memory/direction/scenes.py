@@ -49,6 +49,12 @@ def _check_first(cue: Cue) -> None:
         raise mistake(
             cue, f"nothing is before the first shot, so it has no {cue.transition}: remove it."
         )
+    if cue.transition == "cut" and cue.start is None:
+        raise mistake(
+            cue,
+            "nothing is before the first shot, so there is no cut to it: write [cut] behind the "
+            "words of the shot that it leads to.",
+        )
 
 
 def _check_cut(cue: Cue) -> None:

@@ -120,7 +120,7 @@ def back(shot, *, brackets):
             line.pop()
         text = plain(line)
         last = text.split()[-1] if text.split() else ""
-        if last.startswith("@") and last[1:2].isdigit():
+        if last.startswith("@") and last[1:2].isdigit() and "]" not in last:
             shot["moment"] = seconds(last[1:])
             shot["words"] = line[: len(line) - len(last)]
         elif brackets and "time" not in shot and "[" in text:

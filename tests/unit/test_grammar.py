@@ -94,7 +94,9 @@ class Author:
         for number in range(self.random.randint(2, 6)):
             option = self.random.choice(OPTIONS) if number else ""
             length = self.maybe("5s", "0:07.5", "80f")
-            inside = " ".join(filter(None, (length, option)))
+            moment = self.maybe("@0:00") if number else ""
+            within = self.random.random() < 0.3
+            inside = " ".join(filter(None, (length, option, moment if within else "")))
             head = ""
             if option in ("", "cut") and self.random.random() < 0.4:
                 running = self.random.choice([name for name in NAMES if name != running])
@@ -103,7 +105,7 @@ class Author:
             if number and head and self.random.random() < 0.5:
                 begin = self.end
             bracket = f" [{inside}]" if inside else ""
-            moment = self.maybe(" @0:00") if number else ""
+            moment = f" {moment}" if moment and not within else ""
             ending = self.random.choice((bracket + moment, moment + bracket))
             text += f"{begin}{head}{self.words()}{ending}"
         return self.shared(text)
@@ -278,6 +280,7 @@ MISTAKES = {
     "a cat [5s] a dog": (1, 7, "this time stands among the words"),
     "Scene: a": (1, 1, "a scene has a name: write Scene kitchen:"),
     "a | Scene : b": (1, 5, "a scene has a name"),
+    "a [cut] | b": (1, 1, "nothing is before the first shot, so there is no cut to it"),
     "[0s blend] a": (1, 1, "nothing is before the first shot, so it has no blend"),
     "[0s] a\nScene x: [5s blend] b": (2, 1, "scene x begins with a cut, not with blend"),
     "Scene x: a | Scene y: b [recache]": (1, 14, "scene y begins with a cut, not with recache"),
