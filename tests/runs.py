@@ -35,3 +35,12 @@ WAYS = {"own": sample, "custom": sample_custom}
 def carrying(seed=1, **options):
     """A prompt whose entry carries these options."""
     return [[tiny.conditioning(seed)[0][0], options]]
+
+
+def lora_of_one_layer(dim=256):
+    layer = "diffusion_model.blocks.0.self_attn.k"
+    generator = torch.Generator().manual_seed(4)
+    return {
+        f"{layer}.lora_up.weight": torch.randn(dim, 4, generator=generator) / 8,
+        f"{layer}.lora_down.weight": torch.randn(4, dim, generator=generator) / 8,
+    }

@@ -61,6 +61,11 @@ def directed(
         fps=WAN.fps,
         clean_pass=followed["clean_pass"],
     )
+    if any(shot.scene for shot in shots.shots.get(SCENES, ())):
+        notes.append(
+            "The latent that comes out does not know where the film is cut, so a decoder shows the "
+            "old scene for half a second after each cut: use Relax Forcing Sampler for scenes."
+        )
     for name, prompts in shots.prompts.items():
         if any("hooks" in options for prompt in prompts for _, options, *_ in prompt):
             raise ValueError(

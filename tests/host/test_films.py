@@ -16,7 +16,9 @@ import pytest
 import seen
 import tiny
 import torch
+from comfy import hooks
 from comfy.model_management import InterruptProcessingException
+from runs import lora_of_one_layer
 
 from demo.bundle import load_clip
 from relax_memory.host.directed import direction_of, with_direction
@@ -199,6 +201,18 @@ def test_words_change_within_a_scene_that_comes_back():
     film = sample(schedule(text), frames=15)
     alone = sample(schedule(script((0, RED), (2, GREEN))), frames=12)
     assert torch.equal(torch.cat([film[:, :, :6], film[:, :, 9:]], dim=2), alone)
+
+
+def test_a_scene_with_a_lora_is_the_plain_video_with_it():
+    group = hooks.create_hook_lora(lora_of_one_layer(128), 0.8, 1.0)
+    blue = hooks.set_hooks_for_conditioning(encode(BLUE), group)
+    film = shot(encode(RED), scene="a")
+    film = shot(blue, 2, "cut", scene="b", before=film)
+    film = sample(shot(encode(RED), 4, "cut", scene="a", before=film))
+    assert torch.equal(torch.cat([film[:, :, :6], film[:, :, 12:]], 2), plain()[:, :, :12])
+    alone = sample(blue, frames=6, seed=8)
+    assert torch.equal(film[:, :, 6:12], alone)
+    assert not torch.equal(alone, sample(encode(BLUE), frames=6, seed=8))
 
 
 # --- a negative with words of its own -------------------------------------------------------------

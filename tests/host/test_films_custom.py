@@ -61,6 +61,13 @@ def test_a_cut_is_the_video_of_the_next_seed_on_the_noise_of_its_frames():
     assert torch.equal(film[:, :, 3:], alone)
 
 
+def test_of_a_film_with_scenes_it_says_that_the_latent_does_not_know_them(caplog):
+    sample_custom(positive=shots(2))
+    assert "does not know where the film is cut" not in caplog.text
+    sample_custom(positive=shots(2, transition="cut"))
+    assert caplog.text.count("does not know where the film is cut") == 1
+
+
 def test_without_a_memory_node_shots_are_refused():
     guider = BasicGuider.execute(tiny.model(), shots(2))[0]
     with pytest.raises(ValueError, match="carries shots, which are prepared by a memory node"):

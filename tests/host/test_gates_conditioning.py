@@ -11,7 +11,7 @@ from comfy import hooks
 from comfy.controlnet import ControlBase
 from comfy_extras.nodes_edit_model import ReferenceLatent
 from comfy_extras.nodes_flux import FluxGuidance
-from runs import WAYS, carrying, sample
+from runs import WAYS, carrying, lora_of_one_layer, sample
 
 SIZE = {"width": 32, "height": 32, "length": 21, "batch_size": 1}
 
@@ -152,15 +152,6 @@ def test_what_is_not_known_is_said_once(way, caplog):
         "no part."
     )
     assert caplog.text.count(sentence) == 1
-
-
-def lora_of_one_layer():
-    layer = "diffusion_model.blocks.0.self_attn.k"
-    generator = torch.Generator().manual_seed(4)
-    return {
-        f"{layer}.lora_up.weight": torch.randn(256, 4, generator=generator) / 8,
-        f"{layer}.lora_down.weight": torch.randn(4, 256, generator=generator) / 8,
-    }
 
 
 @pytest.mark.parametrize("way", WAYS)

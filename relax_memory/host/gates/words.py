@@ -15,7 +15,7 @@ def listed(names: Iterable[object]) -> str:
 
 def say(notes: Iterable[str]) -> None:
     """Say in the log and on the node what takes no part; nothing, if there is nothing."""
-    text = ". ".join(sentence.rstrip(".") for sentence in notes)
+    text = " ".join(sentence.rstrip(".") + "." for sentence in notes)
     if text:
         logger.warning(text)
         note(text)

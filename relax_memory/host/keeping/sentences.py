@@ -45,13 +45,13 @@ def continuing(
         )
     else:
         text = f"Continues after {saved_chunks} of {planned_chunks} saved chunks ({rollout.name})"
-    if anew_seconds is not None:
-        text += f"; from {in_seconds(anew_seconds)} s on it begins anew, as shots have changed"
     if reuse is not None:
         text += (
             f", with {' and '.join(reuse.names)} as saved: what is connected now differs by "
             f"{100 * reuse.deviation:.2g} % at most, as from another device or precision"
         )
+    if anew_seconds is not None:
+        text += f"; from {in_seconds(anew_seconds)} s on it begins anew, as shots have changed"
     for other in alike:
         if before is None and len(other.files) > saved_chunks and other.name != rollout.name:
             text += f"; chunk {saved_chunks + 1} of {other.name} is damaged or in use elsewhere"
