@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
@@ -36,7 +37,7 @@ class Wish:
 
     text: str
     start_seconds: float | None = None
-    transition: Transition | None = None
+    transition: str | None = None  # checked as what it is when it is taken
     blend_seconds: float | None = None
     remember_seconds: float | None = None
     conditioning: str = "positive"
@@ -104,7 +105,7 @@ class Desk:
                 edit=Edit(
                     frame=self._chunks.start(chunk),
                     words=wish.text,
-                    transition=wish.transition,
+                    transition=cast(Transition | None, wish.transition),
                     blend_seconds=wish.blend_seconds,
                     moment_frame=self._video_frame(wish.remember_seconds),
                 ),

@@ -4,7 +4,7 @@ Each answer to `direct` and `withdraw` also goes to the browser that queued the 
 `relax_forcing.directed`, so that the graph there has the words of the video.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from server import PromptServer
 
@@ -23,15 +23,8 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Direct(Run):
-    """See `Wish`; without `start_seconds` as soon as possible."""
-
-    text: str
-    start_seconds: float | None = None
-    transition: str | None = None
-    blend_seconds: float | None = None
-    remember_seconds: float | None = None
-    conditioning: str = "positive"
+class Direct(Wish, Run):
+    """A wish for a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +39,7 @@ def serve_steering() -> None:
 
     async def direct(asked: Direct) -> object:
         desk = desk_of(asked.prompt_id, asked.node_id)
-        told = {field.name: getattr(asked, field.name) for field in fields(Wish)}
-        return _directed(asked, desk, desk.direct(Wish(**told)))
+        return _directed(asked, desk, desk.direct(asked))
 
     async def withdraw(asked: Withdraw) -> object:
         desk = desk_of(asked.prompt_id, asked.node_id)
