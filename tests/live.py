@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,9 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -148,9 +151,17 @@ class Server:
 
     @contextmanager
     def running(self, workflow: dict) -> Iterator["Job"]:
-        """Queue a workflow and follow it beside what is done here, which is over before its end."""
+        """Queue a workflow and follow it beside what is done here, which is over before its end.
+
+        The job has no ending if the server is killed.
+        """
         job = Job(workflow)
-        thread = threading.Thread(target=lambda: asyncio.run(self._follow(job, False)))
+
+        def follow() -> None:
+            with suppress(aiohttp.ClientError):
+                asyncio.run(self._follow(job, False))
+
+        thread = threading.Thread(target=follow)
         thread.start()
         try:
             yield job

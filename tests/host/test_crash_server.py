@@ -1,6 +1,5 @@
 """The real server is killed again and again; another one on the same output folder goes on."""
 
-import functools
 import json
 import random
 import threading
@@ -57,13 +56,6 @@ def sampler(**inputs) -> dict:
     links = {"model": ["memory", 0], "positive": ["prompt", 1]}
     size = live.SIZE | {"length": 12 * CHUNKS - 3, "autosave": True}
     return node("RelaxForcingSampler", **links | SAMPLER | size | inputs)
-
-
-@pytest.fixture
-def many_starts(monkeypatch):
-    """Servers may start again and again on a folder: their models are written once."""
-    for name in ("write_models", "write_inputs"):
-        monkeypatch.setattr(live, name, functools.cache(getattr(live, name)))
 
 
 def run_until_killed(server: live.Server, output: Path, chunks: int) -> None:

@@ -1,20 +1,27 @@
 """A video that is steered while it is made is the video of the text that it ends with."""
 
+import copy
 import functools
 import random
 from contextlib import contextmanager
 from unittest import mock
 
+import crash_run
 import folder_paths
+import numpy
 import pytest
 import tiny
+import tiny_vae
 import torch
 
 from demo.bundle import load_clip
 from relax_memory.host.directed import encoded
+from relax_memory.host.film.live import live_video
+from relax_memory.host.film.output import open_video
 from relax_memory.host.model.attention import with_memory
 from relax_memory.host.request import make_request
 from relax_memory.host.room import reserve
+from relax_memory.host.sampling.film import storyboard_of
 from relax_memory.host.sampling.generate import generate
 from relax_memory.host.steering.desk import Desk, Wish
 from relax_memory.host.steering.graph import Graph
@@ -187,6 +194,40 @@ def test_what_is_handed_over_is_not_reserved_once_more(device):
     assert (first.storage, first.costs) == (then.storage, then.costs)
     needed_bytes = then.device_bytes - then.chunk_bytes, then.host_bytes
     assert held == needed_bytes
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"], ids=["in turns", "beside"])
+def test_words_that_come_while_a_chunk_is_decoded_are_those_of_the_next(device):
+    vae = copy.copy(tiny_vae.vae())
+    vae.device = torch.device(device)
+    steered = Steering(request(RED))
+    decoding = []
+
+    def edit(*_):
+        if len(decoding) in (1, 3):
+            steered.answers.append(steered.desk.direct(Wish(text=BLUE, transition="cut")))
+        decoding.append(True)
+
+    hook = vae.first_stage_model.decoder.conv1.register_forward_pre_hook(edit)
+    try:
+        latents, video = streamed(steered.desk, vae)
+    finally:
+        hook.remove()
+    assert len(steered.answers) == 2
+    again, video_again = streamed(Desk(request(steered.text())), vae)
+    assert torch.equal(latents, again)
+    assert numpy.array_equal(crash_run.pictures(video), crash_run.pictures(video_again))
+
+
+def streamed(desk, vae):
+    """What Relax Forcing Stream does: latents and the file."""
+    asked = desk.request
+    open_writer = functools.partial(open_video, "steered", fps=asked.fps, metadata={})
+    pieces = storyboard_of(asked).pieces
+    with live_video(vae, asked, lambda w, h: open_writer(width=w, height=h), pieces) as live:
+        latents, _ = generate(asked, live=live, desk=desk)
+        (video,) = live.finish()
+    return latents, video
 
 
 def refused(status, desk, **wish):

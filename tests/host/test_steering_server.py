@@ -11,13 +11,14 @@ import threading
 import time
 
 import av
+import crash_run
 import live
 import pytest
 import safetensors.torch
 import torch
 from conftest import ROOT
 
-EDITS, CHUNKS = 20, 20
+EDITS, CHUNKS, LONG = 20, 20, 40
 WORDS = ("a red circle", "a blue square [left] | right", "a green star \\ @1s", "夜 😀", "x")
 HOW = (
     {},
@@ -234,6 +235,51 @@ def test_an_edit_survives_an_interrupt_and_is_over_with_the_run(server):
     assert on.sampled_steps < 2 * CHUNKS
     afresh = server.run(graph(answer["text"], autosave=False))
     assert torch.equal(latents(server, on), latents(server, afresh))
+
+
+def test_an_edit_is_answered_while_a_run_is_interrupted(server):
+    answers = []
+    with server.running(graph("a red circle")) as job:
+        begun(job, 2)
+        stop = threading.Thread(target=server.post, args=("/interrupt",), kwargs={"json": {}})
+        stop.start()
+        while not job.ending:
+            answers.append(direct(server, job, "a blue square", transition="cut"))
+        stop.join()
+    assert job.ending == "interrupted"
+    assert {status for status, _ in answers} <= {200, 404}
+    taken = [answer["text"] for status, answer in answers if status == 200]
+    text = taken[-1] if taken else "a red circle"
+    on, afresh = server.run(graph(text)), server.run(graph(text, autosave=False))
+    assert torch.equal(latents(server, on), latents(server, afresh))
+
+
+def test_a_steered_video_goes_on_after_its_server_is_killed(tmp_path, many_starts):
+    """With the words of the last answer, whether their chunk was begun or not."""
+    draw = random.Random(seed := random.randrange(2**32))
+    output = tmp_path / "output"
+
+    def steer(server, job, saved):
+        wait(lambda: crash_run.saved_count(output) > saved + 1)
+        for _ in range(3):
+            status, answer = direct(server, job, draw.choice(WORDS), **draw.choice(HOW))
+            assert status == 200, answer
+            time.sleep(draw.random() * 0.3)
+        return answer["text"]
+
+    asked = graph("a red circle | a cat", chunks=LONG)
+    with live.Server(tmp_path) as server, server.running(asked) as job:
+        text = steer(server, job, 0)
+        server.kill()
+    killed = crash_run.saved_files(output)
+    assert not job.ending and 2 <= len(killed) < LONG
+    with live.Server(tmp_path) as server:
+        with server.running(graph(text, chunks=LONG)) as job:
+            text = steer(server, job, len(killed))
+        assert killed.items() <= crash_run.saved_files(output).items(), seed
+        afresh = server.run(graph(text, chunks=LONG, autosave=False))
+        assert job.sampled_steps < afresh.sampled_steps
+        assert torch.equal(latents(server, job), latents(server, afresh)), (seed, text)
 
 
 def test_a_steered_result_is_not_handed_out_for_the_old_text(server):
