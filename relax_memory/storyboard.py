@@ -42,6 +42,7 @@ class Storyboard:
     Args:
         total_frames, chunk_frames, prefix_frames, whole_chunks: of the film, as for a `Plan`.
         shots: of each conditioning that has some, by its name.
+        steerable: whether a shot of any kind may be named while it is made.
         grid: how its frames lie on the video, by which `fps` blends are timed.
 
     Raises:
@@ -57,6 +58,7 @@ class Storyboard:
         prefix_frames: int = 0,
         whole_chunks: bool = True,
         shots: Mapping[str, tuple[Shot, ...]] | None = None,
+        steerable: bool = False,
         grid: Grid = WAN,
         plan_type: type[Plan] = Plan,
     ) -> None:
@@ -85,7 +87,7 @@ class Storyboard:
         self._parts: dict[int, list[_Part]] = defaultdict(list)
         for part in self._pieces:
             self._parts[part.scene].append(part)
-        lingers = any(s.transition == "recache" for track in self.shots.values() for s in track)
+        recached = any(s.transition == "recache" for track in self.shots.values() for s in track)
         self.plans = tuple(
             plan_type(
                 policy,
@@ -93,7 +95,7 @@ class Storyboard:
                 chunk_frames=chunk_frames,
                 prefix_frames=sum(piece.given_frames for piece in parts),
                 whole_chunks=whole_chunks,
-                linger_chunks=LINGER_CHUNKS if lingers else 0,
+                linger_chunks=LINGER_CHUNKS if recached or steerable else 0,
                 staged=partial(self._staged, scene),
             )
             for scene, parts in sorted(self._parts.items())

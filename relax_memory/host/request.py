@@ -126,6 +126,11 @@ class Request:
         """What the latents that are returned say of themselves."""
         return Take("", self.first_sample, self.frames_per_chunk, self.seed)
 
+    @property
+    def steerable(self) -> bool:
+        """Whether shots of any kind may be named while it is made."""
+        return bool(self.sources) and self.clean_pass
+
     @cached_property
     def schedule(self) -> Schedule:
         """The noise levels of its chunks; after a prefix no chunk is without a past."""

@@ -160,13 +160,15 @@ def test_a_blend_goes_by_the_middle_of_the_pictures(seconds, shares):
     assert said[-1] == Words(prompt=1)
 
 
-def test_what_two_chunks_read_lingers_where_words_are_remembered_anew():
-    plain, recached = (
+def test_what_two_chunks_read_lingers_where_words_may_be_remembered_anew():
+    plain, recached, steerable = (
         board(shot(0), frames=240),
         board(shot(0), shot(40, 1, 0, "recache"), frames=240),
+        board(shot(0), frames=240, steerable=True),
     )
-    frames = [film.plans[0].peak_frames(2) for film in (plain, recached)]
+    frames = [film.plans[0].peak_frames(2) for film in (plain, recached, steerable)]
     assert 0 < frames[1] - frames[0] <= 10
+    assert frames[2] == frames[1]
 
 
 def test_a_prefix_must_leave_something_to_make():

@@ -23,6 +23,7 @@ from ..model.attention import check_supported, with_memory
 from ..model.family import grid_of
 from ..options import Options, options_of
 from ..shots import laid_out
+from ..steering.source import source_of
 from .budget import Budget, make_budget, model_shape
 from .cards import compare_cards, in_words, longest_reservoir
 from .parking import waiting
@@ -78,6 +79,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         total_frames=total_frames,
         chunk_frames=followed["frames_per_chunk"],
         shots=film.shots,
+        steerable=source_of(positive) is not None and followed["clean_pass"],
         grid=grid,
     )
     first, steps = followed["sigmas_first"], followed["steps"]

@@ -17,6 +17,7 @@ def storyboard_of(request: Request) -> Storyboard:
         chunk_frames=request.frames_per_chunk,
         prefix_frames=request.prefix_frames,
         shots=request.shots,
+        steerable=request.steerable,
         grid=replace(request.grid, fps=request.fps),
     )
 
