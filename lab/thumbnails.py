@@ -67,9 +67,11 @@ PROMPTS = {  # by the first words of a name after "Relax Forcing"
     "text to long video - custom": "a blue triangle bouncing over a dotted green field",
     "text to long video - self": "a white circle and a red square over a checkered blue field",
     "there": f"{THERE} | {THERE}",
-    "two": "a purple circle bouncing over a plain grey field",  # and BESIDE
+    "two": (
+        "a purple circle bouncing over a plain grey field",
+        "a yellow triangle bouncing over a plain grey field",
+    ),
 }
-BESIDE = "a yellow triangle bouncing over a plain grey field"  # the words of a second take
 TRANSITIONS = {  # by the word of the help page: in which film, and the frames around it
     "keep": ("demo story", (72, 80, 82, 86, 95, 103)),
     "blend": ("demo story", (236, 250, 256, 262, 266, 280)),
@@ -108,9 +110,10 @@ def is_film(workflow: dict) -> bool:
     return any(node["class_type"] == SCHEDULE for node in workflow.values())
 
 
-def on_demo_models(workflow: dict, prompt: str, rollout: str) -> dict:
+def on_demo_models(workflow: dict, prompts: str | tuple[str, ...], rollout: str) -> dict:
     """The same graph with the demo's models, size and language."""
     workflow = copy.deepcopy(workflow)
+    said = iter([prompts] if isinstance(prompts, str) else prompts)
     film = is_film(workflow)
     swapped = {key: LOADERS.get(node["class_type"]) for key, node in workflow.items()}
     for node in workflow.values():
@@ -126,7 +129,7 @@ def on_demo_models(workflow: dict, prompt: str, rollout: str) -> dict:
         if "rollout" in inputs:
             inputs["rollout"] = rollout
         if node["class_type"] in (SCHEDULE, "CLIPTextEncode") and isinstance(inputs["text"], str):
-            inputs["text"], prompt = prompt, BESIDE
+            inputs["text"] = next(said)
     kept = {key: node for key, node in workflow.items() if swapped[key] is None}
     return kept | {"demo": {"class_type": "RelaxForcingDemoModels", "inputs": {}}}
 
@@ -190,12 +193,12 @@ def main() -> None:
         folder_paths.set_input_directory(str(Path(place, "input")))
         for path in sorted(sorted(WORKFLOWS.glob("api/*.json")), key=in_order):
             name = path.stem.removeprefix("Relax Forcing ")
-            prompt = next(text for start, text in PROMPTS.items() if name.startswith(start))
+            prompts = next(text for start, text in PROMPTS.items() if name.startswith(start))
             saved = host_nodes.NODE_CLASS_MAPPINGS["RelaxForcingResume"].INPUT_TYPES()
             labels = saved["required"]["rollout"][1]["options"]
             rollout = next((label for label in labels if RESUMED in label), "")
             workflow = json.loads(path.read_text("utf-8"))
-            shown = host.files(on_demo_models(workflow, prompt, rollout))
+            shown = host.files(on_demo_models(workflow, prompts, rollout))
             videos = [file for file in shown if file.suffix == ".mp4"]
             if not videos:  # a contact sheet is a picture already
                 sheet = Image.open(shown[0]).convert("RGB").reduce(2)

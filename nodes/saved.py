@@ -5,7 +5,7 @@ import time
 from comfy_api.latest import io, ui
 
 from ..relax_memory.host.keeping.autosave import archive_folder
-from ..relax_memory.host.keeping.listing import ALL_ROUTE, MARKS, all_labels, mark, summary
+from ..relax_memory.host.keeping.listing import ALL_ROUTE, MARKS, all_labels, mark, overview
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.saved.archive import find_rollout
 from .memory import CATEGORY
@@ -79,7 +79,7 @@ class RelaxForcingSaved(io.ComfyNode):
     @classmethod
     @speaking
     def execute(cls, action, rollout) -> io.NodeOutput:
-        said = f"{summary()}." if action == LIST else mark(rollout, action)
-        text = "\n".join([said, "", *all_labels()])
+        lines = overview() if action == LIST else [mark(rollout, action), "", *all_labels()]
+        text = "\n".join(lines)
         tell(text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))

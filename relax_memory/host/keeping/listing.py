@@ -33,19 +33,19 @@ def saved_labels() -> list[str]:
 
 def all_labels() -> list[str]:
     """`saved_labels` of all, with the room that each takes and its mark."""
-    rollouts = with_takes(saved_rollouts(archive_folder()))
-    return [UNDER * depth + _line(rollout) for depth, rollout in rollouts] or [NOTHING_SAVED]
+    return _lines(saved_rollouts(archive_folder()))
 
 
-def summary() -> str:
-    """How many there are, and how far their room is used."""
+def overview() -> list[str]:
+    """How many there are and how far their room is used, and a line for each."""
     rollouts = saved_rollouts(archive_folder())
     took = sum(r.bytes for r in rollouts)
     bound = sum(r.bytes for r in rollouts if r.mark == FORGOTTEN or (not r.mark and r.finished))
-    return (
+    said = (
         f"{len(rollouts)} saved, {told_bytes(took)}. {told_bytes(bound)} of that may go once it is "
-        f"more than {told_bytes(most_bytes())}: set in ComfyUI's settings, Relax Forcing"
+        f"more than {told_bytes(most_bytes())}: set in ComfyUI's settings, Relax Forcing."
     )
+    return [said, "", *_lines(rollouts)]
 
 
 def mark(label: str, how: str) -> str:
@@ -90,6 +90,11 @@ def told_bytes(count: int) -> str:
             break
         size /= 1024
     return f"{size:.1f} {unit}" if size < 10 and unit != "bytes" else f"{size:.0f} {unit}"
+
+
+def _lines(rollouts: list[SavedRollout]) -> list[str]:
+    listed = [UNDER * depth + _line(rollout) for depth, rollout in with_takes(rollouts)]
+    return listed or [NOTHING_SAVED]
 
 
 def _line(rollout: SavedRollout) -> str:
