@@ -4,6 +4,7 @@ A video that grows ends wherever its last fragment does, which few players under
 wrong length or the first fragment alone. Knows neither latents nor how the fragments were made.
 """
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +21,19 @@ logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial.mp4"
 TAGS = "use_metadata_tags"
+TAGS_BOX = b"uuid" + b"RelaxForcingTags"  # kind and name of a box that players pass over
 CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # not ours
 
 
 def whole_name(partial: Path) -> Path:
     """What a video is called while its fragments are put together."""
     return partial.with_name(partial.name.removesuffix(PARTIAL) + ".whole.mp4")
+
+
+def changed_tags(tags: Mapping[str, str]) -> bytes:
+    """What is written between two fragments of a video where its tags change."""
+    told = TAGS_BOX + json.dumps(tags).encode()
+    return (len(told) + 4).to_bytes(4, "big") + told
 
 
 def put_together(
@@ -36,15 +44,16 @@ def put_together(
 ) -> None:
     """Write the whole fragments of a video as an ordinary MP4 that starts fast.
 
-    Its tags are those of the first fragment where no others are given. Raises OSError or
-    av.FFmpegError.
+    Where no tags are given, they are those that it had last. Raises OSError or av.FFmpegError.
     """
     options = {"movflags": f"faststart+{TAGS}"}
     with (
         _whole_fragments(partial) as source,
         av.open(str(target), "w", format="mp4", options=options) as container,
     ):
-        container.metadata.update(_own(source.metadata) if tags is None else tags)
+        if tags is None:
+            tags = _last_tags(partial) or _own(source.metadata)
+        container.metadata.update(tags)
         container.set_chapters(list(chapters))
         fragments = source.streams.video[0]
         stream = container.add_stream_from_template(fragments)
@@ -142,6 +151,21 @@ def _whole_fragments(partial: Path) -> Iterator[av.container.InputContainer]:
 
 def _own(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: tag for name, tag in metadata.items() if name not in CONTAINER_TAGS}
+
+
+def _last_tags(partial: Path) -> dict[str, str]:
+    """Tags that came between its whole fragments; none where they never changed."""
+    tags: dict[str, str] = {}
+    with open(partial, "rb") as file:
+        start = 0
+        for _, end in list(boxes(file)):
+            file.seek(start + 4)
+            if file.read(len(TAGS_BOX)) == TAGS_BOX:
+                with suppress(ValueError, AttributeError):  # not ours after all
+                    told = json.loads(file.read(end - file.tell()))
+                    tags = {name: str(tag) for name, tag in told.items()}
+            start = end
+    return tags
 
 
 def _end(partial: Path) -> int:

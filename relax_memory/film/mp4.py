@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..disk import advice, hold, patiently, replace, sync, unlink
 from .chapters import Chapter, chapters_of
-from .fragments import PARTIAL, TAGS, close, put_together, whole_name
+from .fragments import PARTIAL, TAGS, changed_tags, close, put_together, whole_name
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class VideoWriter:
         path: where the finished video goes; its folder must exist.
         fps: video frames per second, kept to a thousandth.
         width, height: pixels, both even.
-        metadata: written into the container as JSON, one tag a key; once more, as it is then, when
-            the file is closed.
+        metadata: written into the container as JSON, one tag a key; once more, as it is then, where
+            it has changed between two fragments, and when the file is closed.
         chapters: the second at which each begins, and its title; in the file once it is closed.
             Others may be set until then.
 
@@ -69,6 +69,7 @@ class VideoWriter:
         self._width, self._height = width, height
         self._metadata = metadata or {}
         self.chapters = chapters
+        self._tags_there: dict[str, str] | None = None
         self._fragments = 0
         self._finished = False
         self._refused = False
@@ -174,7 +175,7 @@ class VideoWriter:
                 f"The pictures are {tuple(images.shape[1:])}, but the video needs "
                 f"{(self._height, self._width, 3)}."
             )
-        buffer = io.BytesIO()
+        buffer, tags = io.BytesIO(), self._tags
         options = {
             "movflags": f"{FRAGMENT}+{TAGS}",
             "fragment_index": str(self._fragments + 1),
@@ -182,7 +183,7 @@ class VideoWriter:
         }
         with av.open(buffer, "w", format="mp4", options=options) as container:
             if not self._fragments:
-                container.metadata.update(self._tags)
+                container.metadata.update(tags)
             # An encoder of its own: x264 cannot go on once it is flushed, and a fragment is on disk
             # only when all of it is.
             stream = container.add_stream("libx264", rate=self._rate, options=dict(ENCODER))
@@ -202,7 +203,12 @@ class VideoWriter:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         data = buffer.getvalue()
-        return data[_fragment_start(data) :] if self._fragments else data
+        if self._fragments:
+            data = data[_fragment_start(data) :]
+            if tags != self._tags_there:  # a kill may be next
+                data = changed_tags(tags) + data
+        self._tags_there = tags
+        return data
 
     def _write(self, data: bytes) -> None:
         start_bytes = self._file.tell()

@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -269,6 +270,26 @@ def test_one_that_a_kill_left_can_be_closed_later(tmp_path, cut):
         assert container.metadata["workflow"] == workflow
     assert not fragments.close(partial)  # once is enough
     assert list(tmp_path.iterdir()) == [partial]
+
+
+@pytest.mark.parametrize("cut", [0, 50])
+def test_one_that_a_kill_left_says_of_itself_what_it_had_last(tmp_path, cut):
+    metadata = {"prompt": "first"}
+    video = writer(tmp_path, metadata=metadata)
+    for number, words in enumerate(("first", "second", "second", "ü" * 10**5)):
+        metadata["prompt"] = words
+        video.append(pictures(3 * number, 3))
+    video._file.truncate(video._file.tell() - cut)
+    video._file.close()
+    told = b"RelaxForcingTags"
+    assert video.partial.read_bytes().count(told) == 2
+    shown = packets(video.partial)[: 4 - bool(cut)]
+    assert fragments.close(video.partial)
+    assert_closed(video.partial, frames=9 if cut else 12)
+    assert packets(video.partial)[: len(shown)] == shown
+    with av.open(str(video.partial)) as container:
+        assert container.metadata["prompt"] == json.dumps(metadata["prompt"])
+    assert told not in video.partial.read_bytes()
 
 
 def test_a_fragment_that_was_cut_short_is_left_out(tmp_path):
