@@ -1,7 +1,9 @@
 """The host's front end in a browser, as far as the tests use it."""
 
+import base64
 import json
 import urllib.request
+from pathlib import Path
 from urllib.parse import quote
 
 import live
@@ -58,7 +60,18 @@ class FrontEnd:
         )
 
     def run(self) -> None:
-        self.page.evaluate("app.queuePrompt(0)")
+        self.page.evaluate(
+            """() => {
+                const endings = ["success", "error", "interrupted"].map(end => `execution_${end}`)
+                window.ended = new Promise(resolve => endings.forEach(ending =>
+                    app.api.addEventListener(ending, () => resolve(ending), {once: true})))
+                return app.queuePrompt(0)
+            }"""
+        )
+
+    def wait_for_end(self) -> None:
+        """Of what `run` has queued, which must succeed."""
+        assert self.page.evaluate("window.ended") == "execution_success"
 
     def wait_for_chunks(self) -> None:
         """Until a few are finished."""
@@ -72,6 +85,23 @@ class FrontEnd:
         """Once a few chunks are finished."""
         self.wait_for_chunks()
         self.page.get_by_label("Cancel current run").evaluate("button => button.click()")
+
+    def drop(self, path: Path) -> None:
+        """A file on the canvas, as a person drags it there."""
+        self.page.evaluate(
+            """([bytes, name]) => {
+                const data = Uint8Array.from(atob(bytes), character => character.charCodeAt(0))
+                const dataTransfer = new DataTransfer()
+                dataTransfer.items.add(new File([data], name, {type: "video/mp4"}))
+                const canvas = document.querySelector("#graph-canvas")
+                const {x, y, width, height} = canvas.getBoundingClientRect()
+                const at = {clientX: x + width / 2, clientY: y + height / 2}
+                for (const kind of ["dragenter", "dragover", "drop"])
+                    canvas.dispatchEvent(new DragEvent(
+                        kind, {dataTransfer, bubbles: true, cancelable: true, ...at}))
+            }""",
+            [base64.b64encode(path.read_bytes()).decode(), path.name],
+        )
 
     def wait_for_text(self, text: str) -> None:
         """Somewhere on a node."""

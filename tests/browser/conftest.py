@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[live.Server]:
-    with live.Server(tmp_path_factory.mktemp("browser")) as server:
+    with live.Server(tmp_path_factory.mktemp("browser"), metadata=True) as server:
         yield server
 
 

@@ -1,9 +1,15 @@
-"""New words of a running video come into the text of its node, wherever that lies."""
+"""New words of a running video come into the text of its node and into the finished file."""
 
 import json
+import shutil
+import time
 import urllib.request
 
+import av
 import pytest
+import torch
+
+from relax_memory.saved.archive import saved_rollouts
 
 STORY = "Relax Forcing demo story - long video in four shots"
 SCHEDULE = """
@@ -35,10 +41,47 @@ def test_new_words_come_into_the_node_unless_somebody_typed_there(front_end, ser
     wait_for_text(front_end, "typed")
 
 
+@pytest.mark.parametrize("front_end", ["Nodes 2.0"], indirect=True)
+def test_a_steered_video_that_is_dragged_in_and_queued_is_made_again(front_end, server):
+    front_end.open(STORY, length=12 * 7 - 3)
+    front_end.page.evaluate("() => {" + SCHEDULE + "text.value = 'a red circle'}")
+    front_end.run()
+    words = direct_once_begun(server, "a blue square", transition="cut")["text"]
+    front_end.wait_for_end()
+    output = server.folder / "output"
+    video = max(output.rglob("*.mp4"), key=lambda path: path.stat().st_mtime)
+    with av.open(str(video)) as file:
+        prompt, workflow = (json.loads(file.metadata[tag]) for tag in ("prompt", "workflow"))
+    assert words in [node["inputs"].get("text") for node in prompt.values()]
+    assert any(words in node.get("widgets_values", ()) for node in workflow["nodes"])
+    steered = saved_rollouts(output / "relax_forcing")[0].latents()
+    shutil.rmtree(output / "relax_forcing")  # or nothing would be made
+
+    front_end.page.evaluate("app.loadGraphData({nodes: [], links: [], version: 0.4})")
+    front_end.drop(video)
+    front_end.page.wait_for_function("app.graph.nodes.length > 3")
+    wait_for_text(front_end, words)
+    front_end.run()
+    front_end.wait_for_end()
+    (again,) = saved_rollouts(output / "relax_forcing")
+    assert torch.equal(again.latents(), steered)
+
+
 def wait_for_text(front_end, text):
     front_end.page.wait_for_function(
         "told => {" + SCHEDULE + "return text.value == told}", arg=text
     )
+
+
+def direct_once_begun(server, text, **asked):
+    """As soon as the server takes words; the browser may hear of chunks when they are long over."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return direct(server, text, **asked)
+        except (ValueError, OSError):  # nothing runs yet, or no chunk is begun
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def direct(server, text, **asked):

@@ -63,11 +63,13 @@ def is_older(node_type: str) -> bool:
     return node_type == "CreateVideo" and "bit_depth" not in input_types(node_type)
 
 
-def as_api(workflow: dict) -> dict:
-    """What the front end sends for a workflow, without titles and muted nodes."""
+def as_api(workflow: dict, *, muted: bool = False) -> dict:
+    """What the front end sends for a workflow, without titles, and without muted nodes unless
+    these are to be looked at too.
+    """
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
-    for node in (node for node in real_nodes(workflow) if node["mode"] != MUTED):
+    for node in (node for node in real_nodes(workflow) if muted or node["mode"] != MUTED):
         links = {i["name"]: sources[i["link"]] for i in node["inputs"] if i["link"] is not None}
         values = iter(node.get("widgets_values", ()))
         inputs = {}
@@ -104,6 +106,27 @@ def test_the_api_copy_is_the_same_graph(path):
         if is_older(node["class_type"]):
             del node["inputs"]["bit_depth"]
     assert as_api(load(path)) == copy
+
+
+KINDS = {"INT": int, "FLOAT": int | float, "STRING": str, "BOOLEAN": bool}
+
+
+@ui_workflows
+def test_every_value_of_every_node_is_one_of_its_input(path):
+    """Muted nodes too, which the API copy leaves out."""
+    for node in as_api(load(path), muted=True).values():
+        for name, spec in input_types(node["class_type"]).items():
+            value, options = node["inputs"].get(name), spec[1] if len(spec) > 1 else {}
+            if not is_widget(spec) or isinstance(value, list):
+                continue
+            where = node["class_type"], name, value
+            if kind := KINDS.get(spec[0]) if isinstance(spec[0], str) else None:
+                assert isinstance(value, kind), where
+                assert kind is bool or not isinstance(value, bool), where
+            if spec[0] in ("INT", "FLOAT"):
+                assert options.get("min", value) <= value <= options.get("max", value), where
+            elif spec[0] == "COMBO" and not (options.get("remote") or name in FOLDERS):
+                assert value in options["options"], where
 
 
 @ui_workflows
