@@ -147,6 +147,30 @@ def test_a_take_of_a_film_goes_on_as_the_film_with_its_cuts_and_its_return():
         assert torch.equal(made(prefix=take, positive=film()), whole)
 
 
+@pytest.mark.parametrize("transition", ["keep", "recache", "blend"])
+def test_a_take_is_remembered_under_the_words_of_its_seconds(transition):
+    def shots(last):
+        conditioning = None
+        for start, seed in ((0, 1), (1.31, 2), (2.81, last)):
+            conditioning = tiny.node(
+                "RelaxForcingShot",
+                conditioning=tiny.conditioning(seed),
+                start_seconds=start,
+                transition=transition if start else "keep",
+                blend_seconds=1.5,
+                before=conditioning,
+            )[0]
+        return conditioning
+
+    whole = made(autosave=True, positive=shots(3))
+    name = saved_rollouts(archive_folder())[0].name
+    for chunks in range(1, CHUNKS):
+        take = resumed(name, until_seconds=(12 * chunks - 3) / 16)
+        assert torch.equal(made(prefix=take, positive=shots(3)), whole), chunks
+    other = made(prefix=resumed(name, until_seconds=33 / 16), positive=shots(4))
+    assert torch.equal(other, made(positive=shots(4)))
+
+
 def test_a_rollout_of_version_0_1_is_taken_from():
     (old,) = (ROOT / "tests" / "host" / "data" / "rollout_0.1").iterdir()
     folder = archive_folder() / old.name
