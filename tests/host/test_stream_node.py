@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import functools
 import gc
+import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -24,10 +26,13 @@ from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_execution.utils import CurrentNodeContext
 from server import PromptServer
 
+from demo.bundle import load_clip
 from relax_memory.direction.grammar import parse
+from relax_memory.film.fragments import close
 from relax_memory.host.directed import Directed, with_direction
 from relax_memory.saved.rollout import SavedRollout
 
+DESK = "relax_memory.host.steering.desk"
 VIDEO = {
     "width": 32,
     "height": 32,
@@ -272,6 +277,40 @@ def test_the_workflow_is_in_the_file_unless_the_host_writes_none(disabled, monke
     metadata = stream(autosave=False, length=9)[0][0].get_components().metadata or {}
     written = {name: metadata[name] for name in {"prompt", "workflow"} & metadata.keys()}
     assert written == ({} if disabled else {"prompt": '{"7": {}}', "workflow": '{"nodes": [1]}'})
+
+
+def test_a_steered_file_has_the_last_words_in_both_tags_also_after_a_kill(tmp_path, monkeypatch):
+    told = {"text": "a red circle", "transition": "keep", "blend_seconds": 1.0}
+    schedule = {"id": 5, "widgets_values": list(told.values())}
+    hidden = {Hidden.prompt: {"5": {"inputs": dict(told)}}}
+    hidden[Hidden.extra_pnginfo] = {"workflow": {"nodes": [schedule]}}
+    pack = tiny.pack()
+    for name, node_id in (("RelaxForcingPromptSchedule", "5"), ("RelaxForcingStream", "3")):
+        holder = HiddenHolder.from_dict(hidden | {Hidden.unique_id: node_id})
+        monkeypatch.setattr(pack[name], "hidden", holder)
+    positive = tiny.node("RelaxForcingPromptSchedule", clip=load_clip(), **told)[0]
+    desk = sys.modules[pack["RelaxForcingStream"].__module__.replace("nodes.stream", DESK)]
+    writer = sys.modules[desk.__name__.replace("host.steering.desk", "film.mp4")].VideoWriter
+    append, killed, answers = writer.append, tmp_path / "killed.partial.mp4", []
+
+    def appending(self, images):
+        append(self, images)
+        if self.frames == 9:
+            answers.append(desk.desk_of("p", "3").direct(desk.Wish(text="a blue square")))
+        if self.frames == 33:
+            shutil.copy(self.partial, killed)  # what a kill would leave now
+
+    monkeypatch.setattr(writer, "append", appending)
+    with CurrentNodeContext("p", "3"):
+        ((video,), *_) = stream(positive=positive, autosave=False, length=45)
+    assert close(killed)
+    words = answers[0]["text"]
+    assert "a blue square" in words
+    for path in (video.get_stream_source(), killed):
+        with av.open(str(path)) as container:
+            tags = {tag: json.loads(container.metadata[tag]) for tag in ("prompt", "workflow")}
+        assert tags["prompt"]["5"]["inputs"]["text"] == words
+        assert tags["workflow"]["nodes"][0]["widgets_values"][0] == words
 
 
 def test_chapters_are_called_by_the_words_of_their_shots():
