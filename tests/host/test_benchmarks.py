@@ -148,3 +148,18 @@ def test_the_film_laboratory_has_every_figure_of_every_transition():
 def test_recache_is_nearer_to_remembering_everything_anew_than_keep_is():
     (spans,) = bench("recache", "--pairs", "2", "--at", "2").values()
     assert spans["0"]["chunk 1"][0] > spans["2"]["chunk 1"][0] == 0  # two chunks are all
+
+
+def test_steering_compares_all_bits_and_tells_what_it_costs():
+    small = ("--edits", "3", "--chunks", "8", "--film-chunks", "4", "--pairs", "1", "--layers", "1")
+    figures = bench("steering", *small, timeout=600)
+    drawn = figures["random edits"]
+    assert drawn["edits"] == 3
+    assert drawn["identical"] == dict.fromkeys(drawn["identical"], True)
+    assert drawn["steps sampled when queued again"] == 0
+    assert 0 < figures["listening"]["largest share"] < 0.005
+    for edits in figures["one edit"].values():
+        passes = {name: edit["passes more"] for name, edit in edits.items()}
+        assert passes.pop("the first recache") == 2
+        assert passes.pop("a moment of the first second") == 1
+        assert passes == {"keep": 0, "blend": 0, "cut": 0}
