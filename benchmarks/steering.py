@@ -34,7 +34,7 @@ EDITS = {
     "blend": {"transition": "blend"},
     "cut": {"transition": "cut"},
     "a moment of the first second": {"remember_seconds": 0.5},
-    "the first recache": {"transition": "recache"},
+    "recache": {"transition": "recache"},
 }
 
 

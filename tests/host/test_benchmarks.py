@@ -160,6 +160,5 @@ def test_steering_compares_all_bits_and_tells_what_it_costs():
     assert 0 < figures["listening"]["largest share"] < 0.005
     for edits in figures["one edit"].values():
         passes = {name: edit["passes more"] for name, edit in edits.items()}
-        assert passes.pop("the first recache") == 2
         assert passes.pop("a moment of the first second") == 1
-        assert passes == {"keep": 0, "blend": 0, "cut": 0}
+        assert passes == {"keep": 0, "blend": 0, "cut": 0, "recache": 0}
