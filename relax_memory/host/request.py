@@ -188,6 +188,8 @@ def make_request(
     Raises:
         ValueError: as `Request`; a start image and a prefix, or a start image that cannot be one.
     """
+    if not positive:
+        raise ValueError("positive conditioning is empty: connect a prompt.")
     samples, notes = (None, []) if prefix is None else prefix_of(prefix)
     take = take_of(prefix or {})
     asked = {name: settings.pop(name, None) for name in ("sigmas", "sigmas_first")}

@@ -114,6 +114,12 @@ def test_no_more_is_read_than_64_kb(ask, encoding):
         )
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_cannot_be_unpacked_is_refused(ask, encoding):
+    said = f"The request cannot be unpacked (Content-Encoding is {encoding}): send it plain."
+    assert ask(WELL, headers=JSON | {"Content-Encoding": encoding}) == (400, {"error": said})
+
+
 @pytest.mark.parametrize(
     ("sent", "said"),
     [

@@ -124,7 +124,14 @@ def test_a_prompt_for_each_video():
     torch.testing.assert_close(both[:1], sample(positive=one), rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_prompt_at_all_is_refused(nothing):
+    with pytest.raises(ValueError, match="positive conditioning is empty: connect a prompt"):
+        sample(positive=nothing)
+
+
 HARMLESS = {
+    "more than two in an entry": lambda: [[*tiny.conditioning(1)[0], "another pack's"]],
     "what CLIP Text Encode adds": lambda: carrying(
         pooled_output=torch.zeros(1, 4096), attention_mask=torch.ones(1, 8)
     ),

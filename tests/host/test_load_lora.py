@@ -172,10 +172,13 @@ def test_what_it_did_is_said(model_folder, model, monkeypatch):
     assert words.endswith("no such layer: img_emb.proj.0")
 
 
+LAYER = f"base_model.model.{LINEAR[0]}"
+
+
 def changed(**replaced):
     content = peft()
     for name, value in replaced.items():
-        content[f"base_model.model.{LINEAR[0]}.{name}.weight"] = value
+        content[f"{LAYER}.{name}.weight"] = value
     return content
 
 
@@ -193,11 +196,14 @@ def changed(**replaced):
         ({"generator_ema": prefixed("model.")}, "looks like a Wan 2.1 text-to-video model, which"),
         ({"lora_unet_down_blocks_0.lora_up.weight": torch.zeros(4, 2)}, "no layer of this model"),
         ({f"{LINEAR[0]}.lora_B.weight": torch.zeros(256, 2)}, "lacks .*the other half"),
+        ({f"{LINEAR[0]}.lora_A.weight": torch.zeros(2, 256)}, "lacks the other half of "),
+        (peft() | {f"{LAYER}.alpha": torch.tensor(torch.nan)}, f"NaN or infinite .* {LINEAR[0]}"),
         ({f"{LINEAR[0]}.diff": torch.zeros(3)}, rf"for {LINEAR[0]} it holds \(3,\)"),
         ({}, "a file without weights, which is no LoRA"),
     ],
     ids=[
-        "width", "size", "rank", "nan", "model", "nested-model", "sdxl", "half", "diff", "empty",
+        "width", "size", "rank", "nan", "model", "nested-model", "sdxl", "half",
+        "other-half", "alpha", "diff", "empty",
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_layer(model_folder, model, content, words):

@@ -36,6 +36,7 @@ UNMARKED = {
     "scale_input": WEIGHTS | {f"{LAYER}.scale_input": torch.tensor(0.5)},
     "absmax": WEIGHTS | {f"{LAYER}.weight.absmax": torch.ones(4)},
     "of-a-block": WEIGHTS | {"blocks.0.self_attn.q_scale": torch.tensor(0.5)},
+    "outside": WEIGHTS | {WEIGHT: quantised()[WEIGHT], f"scales.{LAYER}": torch.tensor(0.5)},
     "bf16-with-a-scale": quantised(torch.bfloat16),
 }
 
@@ -56,12 +57,36 @@ def test_a_scale_that_nobody_applies_is_refused(model_folder, weights, prefix):
         (WEIGHTS | {WEIGHT: torch.zeros(256, 128, dtype=torch.uint8)}, "uint8"),
         (WEIGHTS | {"head.head.bias": torch.zeros(64, dtype=torch.int32)}, "int32"),
         (WEIGHTS | {WEIGHT: torch.ones(256, 256, dtype=torch.bool)}, "bool"),
+        (WEIGHTS | {WEIGHT: WEIGHTS[WEIGHT].abs().to(torch.float8_e8m0fnu)}, "float8_e8m0fnu"),
     ],
-    ids=["int8", "packed", "int32", "bool"],
+    ids=["int8", "packed", "int32", "bool", "powers"],
 )
 def test_numbers_that_are_no_weights_are_refused(model_folder, stored, words):
     with pytest.raises(ValueError, match=rf"holds (blocks|head)\S+ as \(.*{words} without saying"):
         load(saved(model_folder, stored))
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (WEIGHTS[WEIGHT].to_sparse(), "holds a sparse matrix as"),
+        (WEIGHTS[WEIGHT].to("meta"), "holds no numbers as"),
+        (torch.zeros(256, 256), "gives .* nothing but zeros .* unfinished download"),
+        (torch.zeros(256, 256, dtype=FP8), "gives .* nothing but zeros"),
+    ],
+    ids=["sparse", "meta", "zeros", "zeros-in-fp8"],
+)
+def test_numbers_that_are_not_there_are_refused(model_folder, stored, words):
+    with pytest.raises(ValueError, match=f"model_name 'model.pt' {words}"):
+        load(saved(model_folder, WEIGHTS | {WEIGHT: stored}))
+
+
+@pytest.mark.parametrize("told", ["no json", "[]", '{"transformer": 3, "layers": 3}'])
+@pytest.mark.parametrize("name", ["config", "_quantization_metadata"])
+def test_metadata_that_the_host_cannot_read_is_refused(model_folder, name, told):
+    file = saved(model_folder, WEIGHTS, "model.safetensors", metadata={name: told})
+    with pytest.raises(ValueError, match=rf"in its metadata \({name}\) what ComfyUI cannot read"):
+        load(file)
 
 
 @pytest.mark.parametrize("instead", ["ffn.0.qweight", "ffn.0.weight._data", "ffn.0.weight_packed"])

@@ -281,13 +281,17 @@ def test_what_cannot_be_done_is_refused_in_a_sentence():
     assert "the next one begins at 2.06 s" in refused(409, desk, text=BLUE, start_seconds=1.0)
     assert "goes from 0 to 4.31 s" in refused(409, desk, text=BLUE, start_seconds=9.0)
     assert "negative does not come from" in refused(409, desk, text=BLUE, conditioning="negative")
-    assert "conditioning is both" in refused(400, desk, text=BLUE, conditioning="both")
-    assert "transition is fade" in refused(400, desk, text=BLUE, transition="fade")
+    assert 'conditioning is "both"' in refused(400, desk, text=BLUE, conditioning="both")
+    assert 'transition is "fade": use keep' in refused(400, desk, text=BLUE, transition="fade")
     assert "text has no words" in refused(400, desk, text=" ")
     assert "not yet there" in refused(400, desk, text=BLUE, remember_seconds=4.0)
     assert "a blend takes time" in refused(
         400, desk, text=BLUE, transition="blend", blend_seconds=0.0
     )
+    for transition in ("cut", None):
+        assert "blend_seconds is 2, but only a blend takes time" in refused(
+            400, desk, text=BLUE, transition=transition, blend_seconds=2.0
+        )
     desk.begin(CHUNKS - 1)
     assert "last chunk is begun" in refused(409, desk, text=BLUE)
     changed = [[asked.positive[0][0] * 2, *asked.positive[0][1:]]]

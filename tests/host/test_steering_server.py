@@ -169,7 +169,7 @@ def test_an_edit_survives_an_interrupt_and_is_over_with_the_run(server):
     status, said = ask(server, "direct", json=run_of(job) | {"text": "x"})
     assert (status, said.split(":")[0]) == (
         404,
-        f"No video is being made by node video of prompt {job.prompt_id}",
+        f'No video is being made by node "video" of prompt "{job.prompt_id}"',
     )
     on = server.run(graph(answer["text"]))
     assert on.sampled_steps < 2 * CHUNKS

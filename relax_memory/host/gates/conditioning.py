@@ -83,13 +83,13 @@ def check_conditioning(
     if not entries:
         raise ValueError(f"{name} conditioning is empty: connect a prompt.")
     unknown: set[str] = set()
-    for embedding, options in entries:
+    for embedding, options, *_ in entries:
         _check_embedding(name, embedding, text_dim, samples)
         _check_steps(name, options)
         _check_hooks(name, options)
         check_area(name, options, size)
         unknown.update(_unknown(name, options))
-    check_covered(name, (options for _, options in entries), size)
+    check_covered(name, (options for _, options, *_ in entries), size)
     if not unknown:
         return []
     return [

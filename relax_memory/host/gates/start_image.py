@@ -33,7 +33,7 @@ def start_image(
     """
     found = list(_in_model(model))
     for name, entries in conditionings.items():
-        for _, options in entries or ():
+        for _, options, *_ in entries or ():
             found += _in_options(name, options)
     if not found:
         return None

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...recipes import AUTO, SIZES
 from .identify import TEXT_TO_VIDEO, looks_like
 from .layouts import as_the_host_has_them, has_linear_patches
-from .quantised import check_loaded, check_stored, is_newer_hosts, layer, with_marks
+from .quantised import check_loaded, check_metadata, check_stored, is_newer_hosts, layer, with_marks
 from .recipe import Found, attach, chosen
 from .weights import parts, pick, read, some
 
@@ -92,6 +92,7 @@ def load_checkpoint(
     """
     file = os.path.basename(path)
     tensors, metadata = read(path)
+    check_metadata(metadata, file)
     # Quantised layers are listed under the names of the file, so this comes before renaming.
     tensors, metadata = with_marks(tensors, metadata)
     metadata = {key: value for key, value in metadata.items() if key != "_quantization_metadata"}

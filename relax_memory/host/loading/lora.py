@@ -65,6 +65,11 @@ def load_lora(model: ModelPatcher, lora_name: str, strength: float) -> tuple[Mod
             f"lora_name '{lora_name}' lacks {error}, the other half of a layer: it was saved "
             "unfinished, so download it again."
         ) from error
+    if not patches and (halves := {_layer(name) for name in lora} & layers.keys()):
+        raise ValueError(
+            f"lora_name '{lora_name}' lacks the other half of {min(halves)}: it was saved "
+            "unfinished, so download it again."
+        )
     if not patches:
         raise ValueError(
             f"lora_name '{lora_name}' has no layer of this model (it begins with "
@@ -115,7 +120,8 @@ def _check(key: str, patch: WeightAdapterBase | tuple, needed: torch.Size, lora_
     layer = key.removeprefix(_PREFIX).removesuffix(".weight")
     held = patch.weights if isinstance(patch, WeightAdapterBase) else patch[1]
     tensors = [tensor for tensor in held if isinstance(tensor, Tensor)]
-    if not all(map(is_finite, tensors)):
+    alphas = [torch.tensor(number) for number in held if isinstance(number, float)]
+    if not all(map(is_finite, tensors + alphas)):
         raise ValueError(
             f"lora_name '{lora_name}' holds NaN or infinite values for {layer}: download it again."
         )

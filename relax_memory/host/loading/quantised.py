@@ -16,6 +16,10 @@ import torch
 from torch import Tensor
 
 MARK = "comfy_quant"
+_NUMBERS = (  # kinds of which each number is a weight
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn),
+    *(torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+)
 _PACKED = (torch.uint8, torch.int8)  # several numbers in a byte, so their shape says nothing
 _SCALE = re.compile(r"scale|absmax|zero_?point|quant")
 _NAN = {torch.float8_e4m3fn: 127, torch.float8_e5m2: 124}  # lowest bits, apart from the sign
@@ -53,6 +57,20 @@ def with_marks(
     return weights, metadata
 
 
+def check_metadata(metadata: Mapping[str, str], file: str) -> None:
+    """Raise ValueError unless the host can read what a file says of itself."""
+    for name, inside in (("config", "transformer"), ("_quantization_metadata", "layers")):
+        try:
+            told = json.loads(metadata.get(name, "{}"))
+        except ValueError:
+            told = None
+        if not isinstance(told, dict) or not isinstance(told.get(inside, {}), dict):
+            raise ValueError(
+                f"model_name '{file}' says in its metadata ({name}) what ComfyUI cannot read, "
+                f"{metadata[name][:40]!r}: use a file repackaged for ComfyUI."
+            )
+
+
 def check_stored(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
     """Raise ValueError unless all weights are numbers as they are, or marked as the host marks.
 
@@ -67,7 +85,13 @@ def check_stored(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         if stored is None:
             continue
         marked = f"{layer(name)}.{MARK}" in weights and name.endswith(".weight")
-        if not marked and not stored.dtype.is_floating_point:
+        if stored.layout is not torch.strided or stored.is_meta:
+            kind = "no numbers" if stored.is_meta else "a sparse matrix"
+            raise ValueError(
+                f"model_name '{file}' holds {kind} as {name}, which ComfyUI cannot load: use a "
+                "file repackaged for ComfyUI."
+            )
+        if not marked and stored.dtype not in _NUMBERS:
             raise ValueError(
                 f"model_name '{file}' holds {name} as {_words(stored)} without saying how these "
                 f"numbers were made from weights, so {_HELP}."
@@ -96,10 +120,18 @@ def check_loaded(network: torch.nn.Module, stored: Mapping[str, Tensor], file: s
                 f"{_HELP}."
             )
     for name, tensor in loaded.items():
-        if tensor.dtype.is_floating_point and not is_finite(tensor):
+        if not tensor.dtype.is_floating_point:
+            continue
+        if not is_finite(tensor):
             raise ValueError(
                 f"model_name '{file}' gives {name} NaN or infinite values ({_words(tensor)}), so "
                 "the video would be black: download it again, and leave weight_dtype at default."
+            )
+        numbers = tensor.view(torch.uint8) if tensor.dtype.itemsize == 1 else tensor
+        if tensor.ndim > 1 and not numbers.any():
+            raise ValueError(
+                f"model_name '{file}' gives {name} nothing but zeros ({_words(tensor)}), as an "
+                "unfinished download does: download it again."
             )
 
 
@@ -146,6 +178,9 @@ def _is_for_a_layer(name: str, network: torch.nn.Module, loaded: Collection[str]
     inside = [name[:end] for end, sign in enumerate(name) if sign == "."]
     layers = (place for place in inside if place in modules and not list(modules[place].children()))
     if any(place in loaded for place in inside) or any(layers):
+        return True
+    elsewhere = _SCALE.search(name) and name.partition(".")[2]  # scales.blocks.0.self_attn.q
+    if elsewhere and f"{elsewhere.removesuffix('.weight')}.weight" in loaded:
         return True
     return any(place in modules for place in inside) and _SCALE.search(name) is not None
 

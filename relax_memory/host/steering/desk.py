@@ -23,7 +23,7 @@ from ...direction.editing import Edit, edited
 from ...direction.script import TRANSITIONS, Transition
 from ...direction.shots import Shot
 from ..request import Request
-from ..web.gate import Refused
+from ..web.gate import Refused, shown
 from .graph import Graph
 from .redirect import WHOLE_SHOT, ended, laid_anew, redirected
 
@@ -273,7 +273,13 @@ def _check_wish(wish: Wish) -> None:
     choices = {"conditioning": ("positive", "negative"), "transition": (None, *TRANSITIONS)}
     for name, known in choices.items():
         if (given := getattr(wish, name)) not in known:
-            raise Refused(400, f"{name} is {given}: use {', '.join(filter(None, known))}.")
+            raise Refused(400, f"{name} is {shown(given)}: use {', '.join(filter(None, known))}.")
+    if wish.blend_seconds is not None and wish.transition != "blend":
+        raise Refused(
+            400,
+            f"blend_seconds is {wish.blend_seconds:g}, but only a blend takes time: give "
+            "transition blend, or leave blend_seconds out.",
+        )
     if not wish.text.strip():
         raise Refused(400, "text has no words: write some.")
     if wish.remember_seconds is not None and wish.remember_seconds < 0:
@@ -301,8 +307,8 @@ def desk_of(prompt_id: str, node_id: str) -> Desk:
     except KeyError:
         raise Refused(
             404,
-            f"No video is being made by node {node_id} of prompt {prompt_id}: give the ids of a "
-            "Relax Forcing Sampler or Stream that is at work.",
+            f"No video is being made by node {shown(node_id)} of prompt {shown(prompt_id)}: give "
+            "the ids of a Relax Forcing Sampler or Stream that is at work.",
         ) from None
 
 

@@ -81,16 +81,22 @@ async def _body(request: web.Request) -> dict[str, object]:
             415, f"Content-Type is {request.content_type}, but {JSON} is needed: send it as JSON."
         )
     body = bytearray()
-    async for part in request.content.iter_any():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise Refused(413, f"The request is too large: send at most {MOST_BYTES} bytes.")
+    try:
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > MOST_BYTES:
+                raise Refused(413, f"The request is too large: send at most {MOST_BYTES} bytes.")
+    except web.RequestPayloadError as error:
+        encoding = request.headers.get("Content-Encoding")
+        raise Refused(
+            400, f"The request cannot be unpacked (Content-Encoding is {encoding}): send it plain."
+        ) from error
     try:
         told = json.loads(bytes(body).decode("utf-8"), parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The request is no JSON ({error}): send an object.") from error
     if not isinstance(told, dict):
-        raise Refused(400, f"The request is {_shown(told)}, but a JSON object is needed.")
+        raise Refused(400, f"The request is {shown(told)}, but a JSON object is needed.")
     return told
 
 
@@ -103,7 +109,7 @@ def _read(asked: type[T], told: dict[str, object]) -> T:
     names = ", ".join(known)
     for name in told:
         if name not in known:
-            raise Refused(400, f"{_shown(name)} is not known here: use {names}.")
+            raise Refused(400, f"{shown(name)} is not known here: use {names}.")
     for name, field in known.items():
         if name not in told and _is_required(field):
             raise Refused(400, f"{name} is missing: give {names}.")
@@ -121,7 +127,7 @@ def _value(name: str, value: object, kind: Any) -> object:  # noqa: ANN401  (a c
         value = float(value) if abs(value) < 2**1000 else math.inf
     if type(value) not in kinds or value in (math.inf, -math.inf):
         needed = " or ".join(KINDS[kind] for kind in kinds)
-        raise Refused(400, f"{name} is {_shown(value)}, but {needed} is needed.")
+        raise Refused(400, f"{name} is {shown(value)}, but {needed} is needed.")
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
@@ -130,7 +136,7 @@ def _value(name: str, value: object, kind: Any) -> object:  # noqa: ANN401  (a c
     return value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as JSON, as far as it fits into a sentence."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
