@@ -92,6 +92,7 @@ class Request:
                     text_dim=network.text_dim,
                     samples=self.batch_size,
                     size=self.latent_size,
+                    frames=self.latent_frames,
                 )
         self._check_prefix()
         self._check_sigmas()

@@ -92,6 +92,18 @@ def test_a_part_of_the_film_is_that_of_the_chunks_which_it_touches(way):
     assert torch.equal(both, always)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_prompts_one_after_the_other_need_none_for_the_whole_film(way):
+    """Each chunk is made under the prompt of its time, which remembers the chunks before."""
+    halves = [share_of_film(whole(), 0.5, width=1.0), share_of_film(part(), 0.5, 0.5, width=1.0)]
+    video, plain = WAYS[way](positive=halves[0] + halves[1]), WAYS[way]()
+    assert torch.equal(video[:, :, :3], plain[:, :, :3])
+    assert (video - plain)[:, :, 3:].abs().max() > 0.01
+    if way == "own":
+        going_on = sample(positive=part(), prefix={"samples": plain[:, :, :3]})
+        torch.testing.assert_close(video, going_on, rtol=0, atol=2e-5)
+
+
 def test_a_prompt_that_begins_later_sits_out_without_clean_passes_too():
     prompts = whole() + share_of_film(part(), temporal=0.4, z=0.6)
     inputs = {"length": 57, "clean_pass": "never"}
@@ -130,7 +142,7 @@ REFUSED = {
     ),
     "a part of the film alone": (
         lambda: share_of_film(part(), temporal=0.5, width=1.0),
-        "leaves 100 % of the picture without a prompt, .*the whole film",
+        "leaves 100 % of the picture without a prompt from latent frame 3 of 6 on, .*whole film",
     ),
     "beside the picture": (
         lambda: whole() + area(part(), x=32),
@@ -161,8 +173,9 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_a_chunk_cannot_follow(kind):
+def test_what_a_chunk_cannot_follow(kind, way):
     make, words = REFUSED[kind]
     with pytest.raises(ValueError, match=f"positive conditioning {words}"):
-        sample(positive=make())
+        WAYS[way](positive=make())

@@ -60,40 +60,48 @@ def check_area(name: str, options: Mapping[str, Any], size: tuple[int, int]) -> 
         )
 
 
-def check_covered(name: str, entries: Iterable[Mapping[str, Any]], size: tuple[int, int]) -> None:
-    """Raise ValueError if a part of the picture, of `size` in latent pixels, has no prompt.
+def check_covered(
+    name: str, entries: Iterable[Mapping[str, Any]], size: tuple[int, int], frames: int
+) -> None:
+    """Raise ValueError if a part of the picture has no prompt at some time.
 
-    A prompt for a part of the time covers nothing: others must hold before and after it.
+    Args:
+        size: height and width of a latent frame.
+        frames: latent frames of the video.
     """
-    covered = torch.zeros(size, dtype=torch.bool)
-    for options in entries:
-        if options.get("default") or options.get("strength", 1.0) == 0:
-            covered |= bool(options.get("default"))
-            continue
-        covered |= _covers(options, size)
-    if not covered.all():
-        share = 100 - 100 * covered.float().mean().item()
-        raise ValueError(
-            f"{name} conditioning leaves {share:.0f} % of the picture without a prompt, which "
-            "would stay grey: combine it with a prompt for the whole picture and the whole film "
-            "(Conditioning Combine), and use strengths above 0."
-        )
+    timed = [in_videos(dict(options), frames) for options in entries]
+    changes = {0, *(frame for options in timed for frame in options.get(FRAMES, ()))}
+    for frame in sorted(changes):
+        covered = torch.zeros(size, dtype=torch.bool)
+        for options in timed:
+            first, end = options.get(FRAMES, (0, frames))
+            if first <= frame < end:
+                covered |= _covers(options, size)
+        if frame < frames and not covered.all():
+            share = 100 - 100 * covered.float().mean().item()
+            since = f" from latent frame {frame} of {frames} on" if len(changes) > 1 else ""
+            raise ValueError(
+                f"{name} conditioning leaves {share:.0f} % of the picture without a prompt{since}, "
+                "which would stay grey: combine it with a prompt for the whole picture and the "
+                "whole film (Conditioning Combine), and use strengths above 0."
+            )
 
 
 def _covers(options: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
     area, mask = _area(options), _mask(options)
+    strength = min(
+        options.get("strength", 1.0), 1.0 if mask is None else options.get("mask_strength", 1.0)
+    )
+    if options.get("default") or strength == 0:
+        return torch.full(size, bool(options.get("default")))
     if mask is not None:
-        if options.get("mask_strength", 1.0) == 0:
-            return torch.zeros(size, dtype=torch.bool)
         picture = mask.detach().float().cpu().reshape(-1, 1, *mask.shape[-2:])[:1]
         scaled = torch.nn.functional.interpolate(picture, size=size, mode="bilinear")
         return scaled[0, 0] != 0
-    covered = torch.zeros(size, dtype=torch.bool)
-    if FRAMES in options or (area is not None and _is_timed(area)):
-        return covered
     if area is None:
-        return ~covered
+        return torch.ones(size, dtype=torch.bool)
     height, width, y, x = _box(area, size)
+    covered = torch.zeros(size, dtype=torch.bool)
     covered[y : y + max(1, height), x : x + max(1, width)] = True
     return covered
 

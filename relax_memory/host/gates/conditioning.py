@@ -68,6 +68,7 @@ def check_conditioning(
     text_dim: int,
     samples: int,
     size: tuple[int, int],
+    frames: int,
 ) -> list[str]:
     """What of these entries takes no part, in sentences to be said.
 
@@ -75,6 +76,7 @@ def check_conditioning(
         entries: embeddings `[B, tokens, text_dim]` and their options, as the host pairs them.
         samples: videos of the run.
         size: height and width of a latent frame.
+        frames: latent frames of the video.
 
     Raises:
         ValueError: not every chunk can be made with them, or they carry what would be dropped.
@@ -89,7 +91,7 @@ def check_conditioning(
         _check_hooks(name, options)
         check_area(name, options, size)
         unknown.update(_unknown(name, options))
-    check_covered(name, (options for _, options, *_ in entries), size)
+    check_covered(name, (options for _, options, *_ in entries), size, frames)
     if not unknown:
         return []
     return [

@@ -39,7 +39,7 @@ def check_run(
             "model carries a start image (AR Video I2V), which this sampler would drop: use Relax "
             "Forcing Sampler, which begins with it, or a model without it."
         )
-    samples, *_, height, width = noise.shape
+    samples, _, frames, height, width = noise.shape
     for name, conds in guider.original_conds.items():
         entries = [(cond.get("cross_attn"), without_direction(cond)) for cond in conds]
         notes += check_conditioning(
@@ -48,6 +48,7 @@ def check_run(
             text_dim=network.text_dim,
             samples=samples,
             size=(height, width),
+            frames=frames,
         )
     if mask is not None:
         raise ValueError(

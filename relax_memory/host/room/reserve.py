@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
 from ...memory.storage import NOTHING, Held, Storage
-from ..gates.areas import in_videos
+from ..gates.areas import check_area, in_videos
 from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
 from ..gates.model import check_model
@@ -63,6 +63,9 @@ def add_reservation(model: ModelPatcher) -> None:
         if isinstance(sampler, ChunkedSampler):
             guider = executor.class_obj
             assert isinstance(guider, comfy.samplers.CFGGuider), "the host wraps guiders"
+            for name, conds in guider.conds.items():
+                for options in conds:  # before the host lays them over the latents
+                    check_area(name, options, tuple(noise.shape[-2:]))
             guider.conds = {
                 name: [in_videos(options, noise.shape[2]) for options in conds]
                 for name, conds in guider.conds.items()
