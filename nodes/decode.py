@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from ..relax_memory.film.mp4 import check_fps
 from ..relax_memory.grid import WAN
 from ..relax_memory.host.film.cuts import pieces_of
 from ..relax_memory.host.film.decode import check_decodable
@@ -86,6 +87,7 @@ class RelaxForcingDecode(io.ComfyNode):
     @classmethod
     @speaking
     def execute(cls, samples, vae, fps, filename_prefix) -> io.NodeOutput:
+        check_fps(fps)
         latents = samples["samples"]
         name = fill_in(filename_prefix, cls.hidden)
         check_decodable(vae, latents)

@@ -4,6 +4,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..relax_memory.grid import WAN
+from ..relax_memory.host.gates.numbers import checked_numbers
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.reached import settings_of_sampler
 from ..relax_memory.host.room.forecast import forecast
@@ -100,7 +101,7 @@ class RelaxForcingPlan(io.ComfyNode):
     def execute(cls, model, from_sampler=False, **settings) -> io.NodeOutput:
         if from_sampler:
             settings |= settings_of_sampler(cls.hidden)
-        text, picture = forecast(model, **settings)
+        text, picture = forecast(model, **checked_numbers(settings))
         tell(text)
         image = torch.from_numpy(picture).float().div(255)[None]
         return io.NodeOutput(text, image, ui=ui.PreviewText(text))

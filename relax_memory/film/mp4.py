@@ -33,6 +33,12 @@ BT601, BT709, LIMITED = 6, 1, 1
 FRAGMENT = "frag_custom+empty_moov+default_base_moof+frag_discont+skip_trailer"
 
 
+def check_fps(fps: float) -> None:
+    """Raise ValueError for pictures a second that no file can say."""
+    if not 0.001 <= fps <= 1000:
+        raise ValueError(f"fps is {fps}: use 0.001 to 1000.")
+
+
 class VideoWriter:
     """Writes `path` frame by frame under the name `<stem>.partial.mp4`, and renames it at the end.
 
@@ -63,8 +69,7 @@ class VideoWriter:
     ) -> None:
         if width % 2 or height % 2:
             raise ValueError(f"The video is {width}x{height}: H.264 needs even numbers.")
-        if not 0.001 <= fps <= 1000:
-            raise ValueError(f"fps is {fps}: use 0.001 to 1000.")
+        check_fps(fps)
         self._rate = Fraction(round(fps * 1000), 1000)
         self._width, self._height = width, height
         self._metadata = metadata or {}

@@ -20,6 +20,7 @@ from .gates.areas import in_videos
 from .gates.conditioning import check_cfg, check_conditioning
 from .gates.latent import check_not_empty, check_size, prefix_of
 from .gates.model import check_model, without_negative
+from .gates.numbers import checked_numbers
 from .gates.sigmas import check_first, check_sigmas, first_level
 from .gates.start_image import start_image, without_start_image
 from .gates.words import say
@@ -189,6 +190,7 @@ def make_request(
     Raises:
         ValueError: as `Request`; a start image and a prefix, or a start image that cannot be one.
     """
+    settings = checked_numbers(settings)
     if not positive:
         raise ValueError("positive conditioning is empty: connect a prompt.")
     samples, notes = (None, []) if prefix is None else prefix_of(prefix)

@@ -65,7 +65,7 @@ def add_reservation(model: ModelPatcher) -> None:
             assert isinstance(guider, comfy.samplers.CFGGuider), "the host wraps guiders"
             for name, conds in guider.conds.items():
                 for options in conds:  # before the host lays them over the latents
-                    check_area(name, options, tuple(noise.shape[-2:]))
+                    check_area(name, options, (noise.shape[-2], noise.shape[-1]))
             guider.conds = {
                 name: [in_videos(options, noise.shape[2]) for options in conds]
                 for name, conds in guider.conds.items()
