@@ -16,8 +16,8 @@ from runs import sample
 
 from relax_memory.host.keeping import listing
 from relax_memory.host.keeping.autosave import archive_folder
+from relax_memory.host.keeping.bound import SETTING, most_bytes
 from relax_memory.host.keeping.listing import told_bytes
-from relax_memory.host.keeping.room import SETTING, most_bytes
 from relax_memory.saved.archive import find_rollout, saved_rollouts
 
 

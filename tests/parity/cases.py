@@ -14,6 +14,13 @@ TOLERANCE = 5e-5  # of float32 against float64: greatest error over greatest val
 SIGMAS = (1.0, 0.9375, 0.8333333, 0.625, 0.0)
 WIDTH, HEIGHT = 48, 32  # pixels: 3 x 2 tokens to a latent frame
 PROMPT_SEEDS = {"positive": 1, "negative": 2}
+NAMES = {  # of the reference's settings in the pack, where they differ
+    "sink": "sink_frames",
+    "history": "history_frames",
+    "tail": "tail_frames",
+    "candidates": "history_candidates",
+    "reservoir": "reservoir_frames",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,23 +88,17 @@ def expected(case: Case):
     return torch.stack(videos), choices
 
 
+def settings(memory: Relaxed | OtherMemory) -> dict:
+    """Those of a memory by their names in the pack."""
+    return {NAMES.get(name, name): value for name, value in asdict(memory).items()}
+
+
 def with_memory(model: ModelPatcher, memory: Relaxed | OtherMemory, device="auto") -> ModelPatcher:
     """The model after the pack's memory node with these settings."""
     if not isinstance(memory, Relaxed):
-        return tiny.node(memory.node, model=model, **asdict(memory))[0]
-    return tiny.node(
-        "RelaxForcingMemory",
-        model=model,
-        sink_frames=memory.sink,
-        history_frames=memory.history,
-        tail_frames=memory.tail,
-        history_candidates=memory.candidates,
-        redundancy_weight=memory.redundancy_weight,
-        reservoir_frames=memory.reservoir,
-        rope=memory.rope,
-        reservoir_device=device,
-        reservoir_dtype="model",
-    )[0]
+        return tiny.node(memory.node, model=model, **settings(memory))[0]
+    storage = {"reservoir_device": device, "reservoir_dtype": "model"}
+    return tiny.node("RelaxForcingMemory", model=model, **settings(memory), **storage)[0]
 
 
 def sample(case: Case, model: ModelPatcher, **inputs):

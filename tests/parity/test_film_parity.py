@@ -53,21 +53,8 @@ class Case:
 
 
 def policy_of(memory: Relaxed | Window) -> Policy:
-    if isinstance(memory, Window):
-        return WindowMemory(
-            sink_frames=memory.sink_frames,
-            window_frames=memory.window_frames,
-            rope=memory.rope,
-        )
-    return RelaxedMemory(
-        sink_frames=memory.sink,
-        history_frames=memory.history,
-        tail_frames=memory.tail,
-        history_candidates=memory.candidates,
-        redundancy_weight=memory.redundancy_weight,
-        reservoir_frames=memory.reservoir,
-        rope=memory.rope,
-    )
+    kind = WindowMemory if isinstance(memory, Window) else RelaxedMemory
+    return kind(**cases.settings(memory))
 
 
 def made(case: Case, **changes):

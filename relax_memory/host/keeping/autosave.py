@@ -36,9 +36,9 @@ from ..film.output import name_in_output, path_in_output
 from ..notice import note, tell
 from ..options import remembered
 from ..request import Request
+from .bound import most_bytes
 from .inputs import computed_inputs, with_saved_inputs
 from .made_from import HOW, keys_of, made_from
-from .room import most_bytes
 from .sentences import beginning, continuing, ending
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"

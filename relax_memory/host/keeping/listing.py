@@ -9,7 +9,7 @@ from ...saved.archive import find_rollout, saved_rollouts, with_takes
 from ...saved.rollout import FORGOTTEN, KEPT, LABEL_GAP, UNDER, SavedRollout
 from ..web.gate import Refused, serve_get, serve_post
 from .autosave import archive_folder
-from .room import most_bytes
+from .bound import most_bytes
 
 ROUTE = "/relax_forcing/rollouts"
 ALL_ROUTE = "/relax_forcing/saved"
