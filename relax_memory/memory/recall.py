@@ -10,79 +10,29 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..passes import Chunk, Pass
 from ..plan import Plan
-from ..roles import ROLES, Role, Roles
+from ..roles import Roles
 from ..scoring import choose_history, frame_means
+from .arrangement import (
+    Arrangement,
+    FrameRows,
+    Move,
+    Pinned,
+    Place,
+    Scores,
+    Selection,
+    spans,
+)
 from .bank import Bank, Pair
-from .buffer import KeyValueBuffer, Placed, Span
+from .buffer import KeyValueBuffer, Placed
 from .costs import Costs
 from .transfer import Copies, Transfer
 
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What each row of a chunk reads: history and scores are one tuple per row."""
-
-    chunk: Chunk
-    history: tuple[tuple[int, ...], ...]
-    scores: Scores
-
-
-class Pinned(NamedTuple):
-    """A moment of the film, by its frame there."""
-
-    film_frame: int
-
-
-class FrameRows(NamedTuple):
-    """A frame of the scene or a moment of the film, for one row or for all of them (None)."""
-
-    frame: int | Pinned
-    row: int | None = None
-
-    @property
-    def rows(self) -> slice:
-        return slice(None) if self.row is None else slice(self.row, self.row + 1)
-
-
-class Move(NamedTuple):
-    """What is put, rotated to `time`, at a `position` of the buffer, counted from its end."""
-
-    what: FrameRows
-    position: int
-    time: int
-
-
-class Place(NamedTuple):
-    """Where a stored frame lies."""
-
-    bank: Bank
-    slot: int
-
-
-class Arrangement(NamedTuple):
-    """What must move before a chunk is read, and where that is stored."""
-
-    moves: list[Move]
-    places: dict[FrameRows, Place]
-
-    def fetch(self, layer: int) -> None:
-        """Start bringing it to the device from where it is stored."""
-        for what, place in self.places.items():
-            place.bank.fetch(layer, place.slot, what.row)
-
-    def load(self, layer: int) -> dict[FrameRows, Pair]:
-        return {what: p.bank.load(layer, p.slot, what.row) for what, p in self.places.items()}
-
-
-Scores = tuple[tuple[float, ...], ...]  # of each row, one for each candidate
 Moments = dict[int, dict[int, Pair]]  # film frame: layer: its un-rotated keys and its values
 
 
@@ -202,7 +152,7 @@ class Memory:
         if waiting:
             self.buffer.reserve(layer, chunk.length_frames, keys)
             self._place(layer, waiting)
-        past = _spans(chunk.roles, self._plan.policy.reads(pass_, layer))
+        past = spans(chunk.roles, self._plan.policy.reads(pass_, layer))
         rows = slice(self.rows.start, (self, *others)[-1].rows.stop)
         return self.buffer.append(layer, chunk.length_frames, keys, values, past, rows=rows)
 
@@ -360,13 +310,15 @@ class Memory:
     def _choose(self, chunk: Chunk, scores: Scores | None) -> Selection:
         roles = chunk.roles
         if not roles.has_choice:
-            return _without_choice(chunk, rows=self.rows.stop - self.rows.start)
+            rows = self.rows.stop - self.rows.start
+            history = roles.candidates[: roles.history_frames]
+            return Selection(chunk=chunk, history=(history,) * rows, scores=((),) * rows)
         if scores is None:
             scored = self._scores(roles)
             assert scored is not None
             scores = _read(scored)
-        history = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
-        return Selection(chunk=chunk, history=tuple(history), scores=scores)
+        chosen = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
+        return Selection(chunk=chunk, history=tuple(chosen), scores=scores)
 
     def _stack(self, frames: tuple[int, ...]) -> Tensor:
         like = next(iter(self._means.values()))
@@ -466,23 +418,3 @@ def _turn_to_next(together: Sequence[Memory], chunk: Chunk, keys: Sequence[Tenso
 
 def _read(scores: Tensor) -> Scores:
     return tuple(map(tuple, scores.tolist()))
-
-
-def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
-    """Where the wanted roles lie in a buffer that holds all of them, right before the chunk."""
-    if wanted == ROLES:
-        return [(roles.attended_frames, 0)] if roles.attended_frames else []
-    spans: list[Span] = []
-    left = roles.attended_frames
-    for role, frames in roles.sizes:
-        if role in wanted and frames:
-            touches = spans and spans[-1][1] == left
-            first = spans.pop()[0] if touches else left
-            spans.append((first, left - frames))
-        left -= frames
-    return spans
-
-
-def _without_choice(chunk: Chunk, rows: int) -> Selection:
-    history = chunk.roles.candidates[: chunk.roles.history_frames]
-    return Selection(chunk=chunk, history=(history,) * rows, scores=((),) * rows)

@@ -75,7 +75,8 @@ class Entries:
         if not pass_.remembered:
             given = (entry for entries in conds for entry in entries or ())
             for stream in {self._session.name(entry.get("uuid")) for entry in given}:
-                catch_up(stream)
+                if self._session.missing(stream):
+                    catch_up(stream)
         return executor(model, conds, *args, **kwargs)
 
     def evaluate(

@@ -24,6 +24,7 @@ from ..model.attention import with_memory
 from ..notice import note, tell
 from ..options import options_of
 from ..request import Request
+from ..room.residence import Residence
 from ..steering.desk import Desk, running
 from .film import chapters_of, storyboard_of
 from .guided import GuidedRollout
@@ -70,8 +71,9 @@ def generate(
         video = Video(request)
         if saved and live:
             live.supersedes = saved.left_behind
-        shown = (_Growing(live, video),) if live else ()
-        keepers = (video, *shown, *((saved,) if saved else ()), *watching)
+        shown = _Growing(live, video, model) if live else None
+        own: tuple[Keeper, ...] = (*((shown,) if shown else ()), *((saved,) if saved else ()))
+        keepers = (video, *own, *watching)
         if saved:
             _replay(saved, storyboard, keepers, live)
         first_frame = max(video.finished_frames, request.prefix_frames)
@@ -79,7 +81,7 @@ def generate(
             desk.begin(storyboard.chunk_of(first_frame))
         session = None
         while video.finished_frames < request.latent_frames:
-            session = _sample(request, model, video, keepers, live, desk, session)
+            session = _sample(request, model, video, keepers, shown, desk, session)
             if video.finished_frames < request.latent_frames:
                 request = desk.steered(video.finished_frames)
                 storyboard = storyboard_of(request)
@@ -109,7 +111,7 @@ class Video:
             dtype=comfy.model_management.intermediate_dtype(),
         )
         if request.prefix is not None:
-            self.latents[:, :, : request.prefix_frames] = request.prefix
+            self.latents[:, :, : request.prefix_frames] = request.prefix.detach()
         self.finished_frames = 0
         self.noisy: dict[int, Tensor] = {}
         self._fps = request.fps
@@ -130,13 +132,25 @@ class Video:
 
 
 class _Growing:
-    """Shows the live files what the video holds, so that latents are held once."""
+    """Shows the live files what the video holds, so that latents are held once.
 
-    def __init__(self, live: LiveVideo, video: Video) -> None:
-        self._live, self._video = live, video
+    Decoding may displace the model, which is brought back for the next chunk.
+    """
+
+    def __init__(self, live: LiveVideo, video: Video, model: ModelPatcher) -> None:
+        self.live = live
+        self._video = video
+        self._residence = Residence(model)
 
     def keep(self, finished: Finished) -> None:
-        self._live.append(frames_of(self._video.latents, finished.chunk))
+        self._residence.note()
+        self.live.append(frames_of(self._video.latents, finished.chunk))
+
+    def give_way(self, run: GuidedRollout, latents: Tensor) -> None:
+        """Have the model back that decoding has displaced."""
+        if self.live.displaces_model and self._residence.is_broken:
+            run.load_model(latents)
+            self.live.must_load = True
 
 
 def _replay(
@@ -166,7 +180,7 @@ def _sample(
     model: ModelPatcher,
     video: Video,
     keepers: Sequence[Keeper],
-    live: LiveVideo | None,
+    shown: _Growing | None,
     desk: Desk,
     session: Session | None,
 ) -> Session | None:
@@ -182,7 +196,7 @@ def _sample(
         storyboard,
         schedule=schedule,
         finished_frames=max(video.finished_frames, request.prefix_frames),
-        pictures=live is None,
+        pictures=shown is None,
     )
 
     def between(finished: Finished, run: GuidedRollout) -> bool:
@@ -191,8 +205,8 @@ def _sample(
             return False
         if desk.begin(following):
             return True
-        if live is not None and live.displaces_model:
-            live.must_load |= run.load_model(finished.latents)
+        if shown:
+            shown.give_way(run, finished.latents)
         return False
 
     prompts = Prompts(storyboard, request.prompts, request.said)
@@ -213,7 +227,7 @@ def _sample(
         finished_frames=video.finished_frames,
         between=between,
         whole_previews=progress.animated,
-        spared_bytes=live.spared_bytes if live else 0,
+        spared_bytes=shown.live.spared_bytes if shown else 0,
         sigmas_first=schedule.first,
         clean_pass=schedule.clean_pass,
         noisy=video.noisy,

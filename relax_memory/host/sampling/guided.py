@@ -25,7 +25,6 @@ from ..gates.words import listed
 from ..model.attention import attached, check_attention
 from ..model.suspects import hooks, name_of, suspects
 from ..options import KEY, Options
-from ..room.residence import Residence
 from .blame import blaming
 from .latents import HostSource
 from .ledger import Ledger
@@ -89,7 +88,6 @@ class GuidedRollout:
             source=source,
             noisy=self._noisy,
         )
-        self._residence = Residence(guider.model_patcher)
 
     def chunks(self, on_step: OnStep) -> Generator[Finished, None, None]:
         """Finished chunks in order, with the latents that are kept.
@@ -116,8 +114,8 @@ class GuidedRollout:
                 for chunk, kept in chunks:
                     _check_finite(chunk, kept, self.storyboard, theirs)
                     seconds = time.perf_counter() - self._start
-                    trace = self.session.trace(chunk, seconds, self._prompts.told(chunk))
-                    self._residence.note()
+                    words = self._prompts.told(chunk) if self.storyboard.shots else ""
+                    trace = self.session.trace(chunk, seconds, words)
                     yield Finished(
                         chunk=chunk,
                         latents=kept,
@@ -190,20 +188,15 @@ class GuidedRollout:
                     self._ledger.close()
                 return x0
 
-    def load_model(self, like: Tensor) -> bool:
-        """Bring the model back as far as it fits if it had to go when another one was loaded.
+    def load_model(self, like: Tensor) -> None:
+        """Bring the model back as far as it fits, when it had to go for another one.
 
         Leaves room for a chunk, and for what it remembers unless that is there already. For use
         between two chunks.
 
         Args:
             like: latents of the rollout, `[B, C, t, H, W]`.
-
-        Returns:
-            Whether it had to go.
         """
-        if not self._residence.is_broken:
-            return False
         model = self._guider.model_patcher
         samples, channels, _, *size = like.shape
         rows = samples * max(1, len(self.session.memories))
@@ -214,7 +207,6 @@ class GuidedRollout:
             [model, *self._guider.loaded_models],
             memory_required=max(chunk_bytes, self._options.reserved_bytes - self.session.bytes),
         )
-        return True
 
 
 def _check_finite(

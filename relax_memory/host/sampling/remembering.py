@@ -69,7 +69,12 @@ class Remembering:
     def begin(self, pass_: Pass) -> None:
         """Say what the next calls of the guider are for."""
         self._session.begin(pass_)
-        self._speak(pass_.chunk, pass_.clean)
+        self._say(pass_.chunk, pass_.clean)
+
+    def _say(self, chunk: Chunk, clean: bool) -> None:
+        """Have the guider say the words of a chunk, where they change at all."""
+        if self._storyboard.shots:
+            self._speak(chunk, clean)
 
     def complete(self, x: Tensor, sigma: Tensor) -> None:
         """End a pass that is remembered, when all else that has a memory has taken part."""
@@ -118,7 +123,7 @@ class Remembering:
             if pass_.chunk.index and stream not in self._session.known:
                 self._remember_alone(stream, pass_.chunk.scene, pass_.chunk.index)
         self._session.pass_ = pass_
-        self._speak(pass_.chunk, pass_.clean)
+        self._say(pass_.chunk, pass_.clean)
 
     def _remember_whole(self, pass_: Pass, kept: Tensor) -> None:
         """A pass of what the guider evaluates, and of all else that has a memory.
@@ -179,7 +184,7 @@ class Remembering:
         inputs = self._input(pass_, self._source.kept(chunk))
         self.begin(pass_)
         if said is not None:
-            self._speak(said, False)
+            self._say(said, False)
         self._entries.evaluate(streams, *inputs, self._unmixed_options)
         self._ledger.close(streams)
 

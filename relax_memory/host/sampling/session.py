@@ -104,6 +104,8 @@ class Session:
 
     def hear(self, transformer_options: dict) -> None:
         """Say once what other nodes put into a single call for nothing."""
+        if not transformer_options.keys() & {"patches", "patches_replace"}:
+            return
         new = unused_patches(transformer_options) - self._unused
         if new:
             self._unused |= new
@@ -136,6 +138,17 @@ class Session:
         """Streams that have taken part, in whichever scene."""
         return tuple(self._moments)
 
+    def missing(self, stream: Stream) -> NoMemoryYet | None:
+        """What a stream has yet to remember before it can take part in the pass, if anything."""
+        chunk = self.pass_.chunk
+        moments = self._moments.get(stream, {})
+        for frame in chunk.roles.pinned:
+            if not moments.get(frame):
+                return NoMemoryYet(stream, frame)
+        if chunk.index and (stream, chunk.scene) not in self.memories:
+            return NoMemoryYet(stream)
+        return None
+
     def memories_of(
         self, streams: list[Stream], *, rows: int, model: WanModel, transformer_options: dict
     ) -> list[Memory]:
@@ -148,14 +161,10 @@ class Session:
             NoMemoryYet: chunks were remembered before a stream took part, or a moment is to be read
                 that it has not remembered.
         """
-        chunk = self.pass_.chunk
         for stream in streams:
-            moments = self.moments(stream)
-            for frame in chunk.roles.pinned:
-                if not moments[frame]:
-                    raise NoMemoryYet(stream, frame)
-            if chunk.index and (stream, chunk.scene) not in self.memories:
-                raise NoMemoryYet(stream)
+            if missing := self.missing(stream):
+                raise missing
+        chunk = self.pass_.chunk
         new = dict.fromkeys(s for s in streams if (s, chunk.scene) not in self.memories)
         if new:
             plan = self.storyboard.plans[chunk.scene]
@@ -178,7 +187,7 @@ class Session:
 
     def moments(self, stream: Stream) -> Moments:
         """Moments of the film as a stream remembers them; empty ones are yet to come."""
-        if stream not in self._moments:  # asked in every layer of every pass
+        if stream not in self._moments:
             self._moments[stream] = {frame: {} for frame in self.storyboard.moments}
         return self._moments[stream]
 
