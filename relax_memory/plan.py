@@ -13,6 +13,7 @@ from .passes import Chunk
 from .policies import Policy
 
 NEVER = -1
+MOST_AT_HAND = 8  # chunks; the running one and its neighbours are asked for often
 
 
 def _as_it_is(chunk: Chunk) -> Chunk:
@@ -65,6 +66,7 @@ class Plan:
         self._last_reader: dict[int, int] = {}
         self._last_certain_reader: dict[int, int] = {}
         self._scanned_chunks = 0
+        self._at_hand: dict[int, Chunk] = {}
         policy.roles(prefix_frames, chunk_frames)
 
     @property
@@ -86,8 +88,16 @@ class Plan:
         Raises:
             IndexError: the rollout has no such chunk.
         """
+        if index in self._at_hand:
+            return self._at_hand[index]
         if index < 0 or not self.has_chunk(index):
             raise IndexError(f"The plan has {self.chunk_count} chunks, there is no chunk {index}.")
+        if len(self._at_hand) == MOST_AT_HAND:
+            self._at_hand.clear()
+        self._at_hand[index] = chunk = self._made(index)
+        return chunk
+
+    def _made(self, index: int) -> Chunk:
         if index == 0 and self._remainder_frames:
             first, length = 0, self._remainder_frames
         else:
