@@ -5,6 +5,8 @@ layer (`reads`), where the frames stand in time (`times`), and which candidates 
 (`scores`). All but the first have an answer here.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
@@ -82,6 +84,14 @@ class Policy(ABC):
             candidates, sink, tail: frame means `[B, frames, head_dim]`, see `scoring`.
         """
         return relaxation_scores(candidates, sink, tail, redundancy_weight=0.0)
+
+    def fewest_reservoir_frames(self, chunk_frames: int) -> int | None:
+        """The smallest reservoir that serves such chunks; None where there is none to choose."""
+        return None
+
+    def with_reservoir(self, frames: int) -> Policy:
+        """This rule with a reservoir of so many frames, where there is one to choose."""
+        return self
 
     def savings(self) -> tuple[Saving, ...]:
         """Changes of these settings that need less memory."""

@@ -1,7 +1,7 @@
 """Relaxed memory: sink, selected history, tail (arXiv 2603.21366, sections 3.2 to 3.4)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -81,6 +81,12 @@ class RelaxedMemory(Policy):
     def scores(self, candidates: Tensor, sink: Tensor, tail: Tensor) -> Tensor:
         return relaxation_scores(candidates, sink, tail, redundancy_weight=self.redundancy_weight)
 
+    def fewest_reservoir_frames(self, chunk_frames: int) -> int:
+        return self.memory_frames + chunk_frames
+
+    def with_reservoir(self, frames: int) -> Policy:
+        return replace(self, reservoir_frames=frames)
+
     def savings(self) -> tuple[Saving, ...]:
         return (Saving("halve reservoir_frames", 0.5),)
 
@@ -97,7 +103,7 @@ class RelaxedMemory(Policy):
         return tuple(remarks)
 
     def _check_reservoir(self, chunk_frames: int) -> None:
-        needed = self.memory_frames + chunk_frames
+        needed = self.fewest_reservoir_frames(chunk_frames)
         if self.reservoir_frames < needed:
             raise ValueError(
                 f"reservoir_frames is {self.reservoir_frames}, but {self.sink_frames} sink, "

@@ -1,12 +1,15 @@
 """Policies against a list from which frames really leave, one by one."""
 
+import re
+
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.strategies import CHUNK_FRAMES, relaxed_policies, window_policies
 
-from relax_memory.policies import RelaxedMemory, WindowMemory
+from relax_memory.policies import Policy, RelaxedMemory, WindowMemory
 from relax_memory.roles import Roles
 
 lengths = st.lists(st.integers(1, CHUNK_FRAMES), min_size=20, max_size=30)
@@ -216,3 +219,11 @@ def test_the_modes_agree_on_the_newest_frames(count, oldest):
     policies = (RelaxedMemory(rope=mode) for mode in ("hybrid", "absolute"))
     hybrid, absolute = (policy.times(frames, first_frame) for policy in policies)
     assert hybrid == absolute
+
+
+def test_nothing_asks_which_policy_it_has():
+    kinds = "|".join(kind.__name__ for kind in (Policy, *Policy.__subclasses__()))
+    for path in (
+        path for name in ("relax_memory", "nodes") for path in ROOT.glob(f"{name}/**/*.py")
+    ):
+        assert not re.search(rf"isinstance\([^)]*\b({kinds})\b", path.read_text("utf-8")), path

@@ -14,7 +14,7 @@ from ...memory.costs import ModelShape, costs
 from ...memory.storage import Storage
 from ...picture.words import gigabytes
 from ...plan import Plan
-from ...policies import RelaxedMemory
+from ...policies import Policy
 from .budget import ONE_MEMORY, Budget, settled
 
 SIZES = (6, 8, 12, 16, 24)  # in GiB, as cards are sold
@@ -58,7 +58,7 @@ def in_words(budget: Budget) -> str:
 
 
 def longest_reservoir(
-    policy: RelaxedMemory,
+    policy: Policy,
     shape: ModelShape,
     storage: Storage,
     free_bytes: int,
@@ -74,14 +74,15 @@ def longest_reservoir(
 
     def stored_bytes(frames: int) -> int:
         other = Plan(
-            replace(policy, reservoir_frames=frames),
+            policy.with_reservoir(frames),
             total_frames=plan.total_frames,
             chunk_frames=plan.chunk_frames,
         )
         return costs(other, shape, storage, rows=rows).bank_bytes
 
     assert plan.total_frames is not None, "a scene has an end"
-    fewest = policy.memory_frames + plan.chunk_frames
+    fewest = policy.fewest_reservoir_frames(plan.chunk_frames)
+    assert fewest is not None, "this rule has a reservoir"
     lengths = range(fewest, max(fewest, plan.total_frames) + 1)
     fitting = bisect_right(lengths, free_bytes, key=stored_bytes)
     return lengths[fitting - 1] if fitting else 0

@@ -147,7 +147,7 @@ def _reservoir(
 ) -> Iterator[str]:
     """How much of the past host memory could hold, where there is a reservoir to choose."""
     policy = storyboard.policy
-    if not isinstance(policy, RelaxedMemory):
+    if policy.fewest_reservoir_frames(storyboard.chunk_frames) is None:
         return
     scene = max(storyboard.plans, key=lambda plan: plan.total_frames or 0)
     free_bytes = budget.host_free_bytes
