@@ -1,6 +1,6 @@
 """What a chunk reads, and what must move for that, as plain data.
 
-Knows how frames lie in buffer and bank; neither moves them nor chooses any.
+Neither chooses nor moves anything but by asking a bank.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..passes import Chunk
-from ..roles import ROLES, Role, Roles
 from .bank import Bank, Pair
-from .buffer import Span
 
 Scores = tuple[tuple[float, ...], ...]  # of each row, one for each candidate
 
@@ -70,18 +68,3 @@ class Arrangement(NamedTuple):
 
     def load(self, layer: int) -> dict[FrameRows, Pair]:
         return {what: p.bank.load(layer, p.slot, what.row) for what, p in self.places.items()}
-
-
-def spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
-    """Where the wanted roles lie in a buffer that holds all of them, right before the chunk."""
-    if wanted == ROLES:
-        return [(roles.attended_frames, 0)] if roles.attended_frames else []
-    found: list[Span] = []
-    left = roles.attended_frames
-    for role, frames in roles.sizes:
-        if role in wanted and frames:
-            touches = found and found[-1][1] == left
-            first = found.pop()[0] if touches else left
-            found.append((first, left - frames))
-        left -= frames
-    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..passes import Chunk, Pass
 from ..plan import Plan
-from ..roles import Roles
+from ..roles import ROLES, Role, Roles
 from ..scoring import choose_history, frame_means
 from .arrangement import (
     Arrangement,
@@ -26,10 +26,9 @@ from .arrangement import (
     Place,
     Scores,
     Selection,
-    spans,
 )
 from .bank import Bank, Pair
-from .buffer import KeyValueBuffer, Placed
+from .buffer import KeyValueBuffer, Placed, Span
 from .costs import Costs
 from .transfer import Copies, Transfer
 
@@ -152,7 +151,7 @@ class Memory:
         if waiting:
             self.buffer.reserve(layer, chunk.length_frames, keys)
             self._place(layer, waiting)
-        past = spans(chunk.roles, self._plan.policy.reads(pass_, layer))
+        past = _spans(chunk.roles, self._plan.policy.reads(pass_, layer))
         rows = slice(self.rows.start, (self, *others)[-1].rows.stop)
         return self.buffer.append(layer, chunk.length_frames, keys, values, past, rows=rows)
 
@@ -310,15 +309,13 @@ class Memory:
     def _choose(self, chunk: Chunk, scores: Scores | None) -> Selection:
         roles = chunk.roles
         if not roles.has_choice:
-            rows = self.rows.stop - self.rows.start
-            history = roles.candidates[: roles.history_frames]
-            return Selection(chunk=chunk, history=(history,) * rows, scores=((),) * rows)
+            return _without_choice(chunk, rows=self.rows.stop - self.rows.start)
         if scores is None:
             scored = self._scores(roles)
             assert scored is not None
             scores = _read(scored)
-        chosen = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
-        return Selection(chunk=chunk, history=tuple(chosen), scores=scores)
+        history = (choose_history(roles.candidates, row, roles.history_frames) for row in scores)
+        return Selection(chunk=chunk, history=tuple(history), scores=scores)
 
     def _stack(self, frames: tuple[int, ...]) -> Tensor:
         like = next(iter(self._means.values()))
@@ -418,3 +415,23 @@ def _turn_to_next(together: Sequence[Memory], chunk: Chunk, keys: Sequence[Tenso
 
 def _read(scores: Tensor) -> Scores:
     return tuple(map(tuple, scores.tolist()))
+
+
+def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
+    """Where the wanted roles lie in a buffer that holds all of them, right before the chunk."""
+    if wanted == ROLES:
+        return [(roles.attended_frames, 0)] if roles.attended_frames else []
+    spans: list[Span] = []
+    left = roles.attended_frames
+    for role, frames in roles.sizes:
+        if role in wanted and frames:
+            touches = spans and spans[-1][1] == left
+            first = spans.pop()[0] if touches else left
+            spans.append((first, left - frames))
+        left -= frames
+    return spans
+
+
+def _without_choice(chunk: Chunk, rows: int) -> Selection:
+    history = chunk.roles.candidates[: chunk.roles.history_frames]
+    return Selection(chunk=chunk, history=(history,) * rows, scores=((),) * rows)
