@@ -12,7 +12,6 @@ from ..relax_memory.host.gates.latent import check_size
 from ..relax_memory.host.gates.tracks import check_no_tracks
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
-from ..relax_memory.host.sampling.film import storyboard_of
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.sampling.sampler import MemorySampler
 from ..relax_memory.host.steering.desk import Desk, times_steered
@@ -199,7 +198,7 @@ class RelaxForcingSampler(io.ComfyNode):
         request = desk.request
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=request.batch_size)
-        return io.NodeOutput(latent_of(latents, storyboard_of(request).pieces, request.take), trace)
+        return io.NodeOutput(latent_of(latents, request.storyboard.pieces, request.take), trace)
 
 
 class RelaxForcingSamplerSelect(io.ComfyNode):

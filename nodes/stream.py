@@ -17,7 +17,7 @@ from ..relax_memory.host.first_words import first_words
 from ..relax_memory.host.gates.tracks import check_no_tracks
 from ..relax_memory.host.notice import note, speaking, tell_made
 from ..relax_memory.host.request import make_request
-from ..relax_memory.host.sampling.film import chapters_of, storyboard_of
+from ..relax_memory.host.sampling.film import chapters_of
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.steering.desk import Desk, times_steered
 from .decode import FILENAME_PREFIX, FPS, ONE_OF_MANY
@@ -83,7 +83,7 @@ class RelaxForcingStream(io.ComfyNode):
         metadata = workflow_metadata(cls.hidden)
         name = fill_in(filename_prefix, cls.hidden)
 
-        pieces, chapters = storyboard_of(request).pieces, chapters_of(request)
+        pieces, chapters = request.storyboard.pieces, chapters_of(request)
 
         def open_writer(width, height):
             return open_video(
@@ -107,7 +107,7 @@ class RelaxForcingStream(io.ComfyNode):
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             videos,
-            latent_of(latents, storyboard_of(request).pieces, request.take),
+            latent_of(latents, request.storyboard.pieces, request.take),
             trace,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),
         )

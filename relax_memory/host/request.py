@@ -1,6 +1,6 @@
 """What a sampling node asks for, checked before anything is loaded or sampled."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor
 from ..direction.shots import Shot
 from ..grid import WAN, Grid
 from ..passes import Schedule
+from ..policies import RelaxedMemory
 from ..scenes import WHOLE, Film
+from ..storyboard import Storyboard
 from .directed import without_direction
 from .film.cuts import Take, pieces_of, take_of
 from .following import FRAMES, STEPS, follow
@@ -26,6 +28,7 @@ from .gates.start_image import start_image, without_start_image
 from .gates.words import say
 from .model.attention import check_attention, check_supported
 from .model.family import grid_of, network_of
+from .options import options_of
 from .shots import laid_out
 from .steering.source import Source, source_of
 
@@ -143,6 +146,20 @@ class Request:
         scenes = {shot.scene for shot in self.shots.get("positive", ())}
         first = None if self.prefix_frames and len(scenes) < 2 else self.sigmas_first
         return Schedule(sigmas=sigmas, first=first, clean_pass=self.clean_pass)
+
+    @cached_property
+    def storyboard(self) -> Storyboard:
+        """Its chunks; without a memory node they read by the paper's settings."""
+        remembered = options_of(self.model)
+        return Storyboard(
+            remembered.policy if remembered else RelaxedMemory(),
+            total_frames=self.latent_frames,
+            chunk_frames=self.frames_per_chunk,
+            prefix_frames=self.prefix_frames,
+            shots=self.shots,
+            steerable=self.steerable,
+            grid=replace(self.grid, fps=self.fps),
+        )
 
     def _check_sigmas(self) -> None:
         first = first_level(self.model.get_model_object("model_sampling"))

@@ -73,7 +73,7 @@ def test_words_that_change_cost_next_to_nothing():
 def test_scenes_that_wait_lie_in_host_memory(monkeypatch, where):
     """With the bits that they have made again, in as many bytes as were planned for.
 
-    On the card only the angles by which frames are rotated, and their prototypes, stay.
+    On the card only their prototypes stay.
     """
     chunks, parts = 3, 5
     planned, parked = {}, {}
@@ -106,4 +106,4 @@ def test_scenes_that_wait_lie_in_host_memory(monkeypatch, where):
     assert torch.equal(latents, again)
     assert len(marks) < len(more)
     held, held_again = (max(mark["held"] for mark in each) for each in (marks, more))
-    assert held - held_again < 0.25 * planned[0]  # a model this small has many for its size
+    assert held - held_again < 0.02 * planned[0]

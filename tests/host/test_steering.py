@@ -21,7 +21,6 @@ from relax_memory.host.film.output import open_video
 from relax_memory.host.model.attention import with_memory
 from relax_memory.host.request import make_request
 from relax_memory.host.room import reserve
-from relax_memory.host.sampling.film import storyboard_of
 from relax_memory.host.sampling.generate import generate
 from relax_memory.host.steering.desk import Desk, Wish
 from relax_memory.host.steering.graph import Graph
@@ -215,7 +214,7 @@ def streamed(desk, vae):
     """What Relax Forcing Stream does: latents and the file."""
     asked = desk.request
     open_writer = functools.partial(open_video, "steered", fps=asked.fps, metadata={})
-    pieces = storyboard_of(asked).pieces
+    pieces = asked.storyboard.pieces
     with live_video(vae, asked, lambda w, h: open_writer(width=w, height=h), pieces) as live:
         latents, _ = generate(asked, live=live, desk=desk)
         (video,) = live.finish()

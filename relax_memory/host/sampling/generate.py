@@ -26,7 +26,7 @@ from ..options import options_of
 from ..request import Request
 from ..room.residence import Residence
 from ..steering.desk import Desk, running
-from .film import chapters_of, storyboard_of
+from .film import chapters_of
 from .guided import GuidedRollout
 from .latents import frames_of
 from .progress import Progress
@@ -59,7 +59,7 @@ def generate(
     model = remembering(request.model)
     desk = desk or Desk(request)
     schedule = request.schedule
-    storyboard = storyboard_of(request)
+    storyboard = request.storyboard
     growing = live.partials if live else ()
     saving = (
         autosave(request, model, storyboard, schedule, growing)
@@ -84,7 +84,7 @@ def generate(
             session = _sample(request, model, video, keepers, shown, desk, session)
             if video.finished_frames < request.latent_frames:
                 request = desk.steered(video.finished_frames)
-                storyboard = storyboard_of(request)
+                storyboard = request.storyboard
                 if live:
                     live.follow(storyboard.pieces, chapters_of(request))
                     live.must_load = True
@@ -188,7 +188,7 @@ def _sample(
 
     Going on with the session of what was sampled before, and returning that to go on with.
     """
-    storyboard, schedule = storyboard_of(request), request.schedule
+    storyboard, schedule = request.storyboard, request.schedule
     if session:
         session.follow(storyboard)
     progress = Progress(

@@ -60,6 +60,7 @@ class Session:
         self.evaluated: dict[Stream, tuple[int, dict]] = {}
         self._moments: dict[Stream, Moments] = {}
         self._others: dict[object, Stream] = {}
+        self._ropes: dict[tuple[int, ...], TimeRope] = {}
         self._unused = set(unused)
         self._parked: dict[int, dict[tuple[Stream, int], Memory]] = {}
         self._device = device
@@ -172,7 +173,7 @@ class Session:
                 layers=len(model.blocks),
                 rows=rows * len(new),
                 frames=plan.buffer_frames,
-                rotate=TimeRope(model, transformer_options).rotate,
+                rotate=self._rope(model, transformer_options).rotate,
             )
             for index, stream in enumerate(new):
                 self.memories[stream, chunk.scene] = Memory(
@@ -184,6 +185,11 @@ class Session:
                     moments=self.moments(stream),
                 )
         return [self.memories[stream, chunk.scene] for stream in streams]
+
+    def _rope(self, model: WanModel, transformer_options: dict) -> TimeRope:
+        """What rotates frames of this size, so that all scenes have its angles once."""
+        _, *size = transformer_options["grid_sizes"]
+        return self._ropes.setdefault(tuple(size), TimeRope(model, transformer_options))
 
     def moments(self, stream: Stream) -> Moments:
         """Moments of the film as a stream remembers them; empty ones are yet to come."""
