@@ -56,7 +56,7 @@ class Roles:
     @property
     def attended_frames(self) -> int:
         """How many past frames may be read at once."""
-        return sum(frames for _, frames in self.sizes)
+        return len(self.pinned) + len(self.sink) + self.history_frames + len(self.tail)
 
     @property
     def has_choice(self) -> bool:

@@ -90,7 +90,9 @@ class KeyValueBuffer:
         """
         length = keys.shape[1]
         tokens = length // chunk_frames
-        pair = tuple(room[rows] for room in self.reserve(layer, chunk_frames, keys))
+        pair = self.reserve(layer, chunk_frames, keys)
+        if rows not in (EVERY_ROW, slice(0, self._rows)):
+            pair = pair[0][rows], pair[1][rows]
         torch._foreach_copy_([stored[:, -length:] for stored in pair], [keys, values])
         end = pair[0].shape[1] - length
         parts = [slice(end - first * tokens, end - last * tokens) for first, last in past]

@@ -419,10 +419,10 @@ def _read(scores: Tensor) -> Scores:
 
 def _spans(roles: Roles, wanted: tuple[Role, ...]) -> list[Span]:
     """Where the wanted roles lie in a buffer that holds all of them, right before the chunk."""
-    if wanted == ROLES:
-        return [(roles.attended_frames, 0)] if roles.attended_frames else []
-    spans: list[Span] = []
     left = roles.attended_frames
+    if wanted == ROLES:
+        return [(left, 0)] if left else []
+    spans: list[Span] = []
     for role, frames in roles.sizes:
         if role in wanted and frames:
             touches = spans and spans[-1][1] == left

@@ -146,9 +146,10 @@ class MemoryAttention:
     """Replaces the `forward` of one block's self-attention."""
 
     def __init__(self, network: WanModel, layer: int, original: Callable[..., Tensor]) -> None:
-        self._network = weakref.ref(network)  # which holds this object
+        module = _attention(network, layer)
+        self._network, self._module = weakref.ref(network), weakref.ref(module)  # they hold this
         self._layer = layer
-        self.foreign = _foreign(original, _attention(network, layer))
+        self.foreign = _foreign(original, module)
         self._original = _held_weakly(original, network)
 
     @property
@@ -173,12 +174,11 @@ class MemoryAttention:
         session = remembered.session if remembered else None
         if session is None:
             return self.original(x, freqs, *args, transformer_options=options, **kwargs)
-        network = self._network()
-        assert network is not None, OUTLIVES
-        module = _attention(network, self._layer)
+        module = self._module()
+        assert module is not None, OUTLIVES
         with outliving():
             query, key, raw_key, value = _project(module, x, freqs)
-            out = self._attend(network, session, options, query, key, raw_key, value)
+            out = self._attend(module, session, options, query, key, raw_key, value)
         for patch in options.get("patches", {}).get("attn1_patch", ()):
             out = patch({"x": out, "q": query, "k": key, "transformer_options": options})
         return module.o(out)
@@ -186,7 +186,7 @@ class MemoryAttention:
     @torch.compiler.disable
     def _attend(
         self,
-        network: WanModel,
+        module: WanSelfAttention,
         session: Session,
         options: dict,
         query: Tensor,
@@ -194,33 +194,38 @@ class MemoryAttention:
         raw_key: Tensor,
         value: Tensor,
     ) -> Tensor:
+        network = self._network()
+        assert network is not None, OUTLIVES
         if self._layer == 0:
             session.hear(options)
         streams = session.streams(options)
-        size = len(query) // len(streams)
+        size = query.shape[0] // len(streams)
         memories = session.memories_of(
             streams, rows=size, model=network, transformer_options=options
         )
         outputs = []
         for part in _side_by_side(memories):
             first, *others = memories[part]
-            rows = slice(part.start * size, part.stop * size)
+            own = query, key, raw_key, value
+            if len(others) + 1 < len(memories):  # slicing takes time even where it takes all
+                rows = slice(part.start * size, part.stop * size)
+                own = query[rows], key[rows], raw_key[rows], value[rows]
+            own_query, own_key, own_raw_key, own_value = own
             for stream in streams[part]:
                 session.ledger.note(stream, self._layer)
-            keys, values = first.read(session.pass_, self._layer, key[rows], value[rows], *others)
+            keys, values = first.read(session.pass_, self._layer, own_key, own_value, *others)
             outputs.append(
                 optimized_attention(
-                    query[rows].flatten(2),
+                    own_query.flatten(2),
                     keys.flatten(2),
                     values.flatten(2),
                     heads=query.shape[2],
                     transformer_options=options,
-                    **preferred(_attention(network, self._layer)),
+                    **preferred(module),
                 )
             )
             if session.pass_.remembered:
-                chunk = session.pass_.chunk
-                first.commit(chunk, self._layer, raw_key[rows], value[rows], *others)
+                first.commit(session.pass_.chunk, self._layer, own_raw_key, own_value, *others)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
