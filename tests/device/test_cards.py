@@ -47,12 +47,11 @@ def on_card(budget, card_bytes: int):
 
 
 @pytest.mark.parametrize(
-    ("weights", "stored", "tier", "gap"),
-    [(0.5, 0, "cpu", 0.15), (1, 0, "cpu", 0.05), (1, 1, "gpu", 0.05)],
+    ("weights", "stored", "tier"),
+    [(0.5, 0, "cpu"), (1, 0, "cpu"), (1, 1, "gpu")],
     ids=["weights streamed", "weights on the card", "all on the card"],
 )
-def test_a_run_takes_what_is_said_of_its_card(model, monkeypatch, weights, stored, tier, gap):
-    """The host rounds weights that it streams down by whole layers, which here are large."""
+def test_a_run_takes_what_is_said_of_its_card(model, monkeypatch, weights, stored, tier):
     whole, runs = planned(model), []
     least = CONTEXT_BYTES + KEPT_BYTES + whole.chunk_bytes + whole.costs.buffer_bytes
     beside = int(weights * whole.weights_bytes + stored * whole.costs.bank_bytes)
@@ -68,7 +67,7 @@ def test_a_run_takes_what_is_said_of_its_card(model, monkeypatch, weights, store
     assert (model.loaded_size() == whole.weights_bytes) == (weights == 1)
     share = CARDS[0].peak_bytes / told.promised_bytes
     print(f"peak {share - 1:+.1%} of {told.promised_bytes / 1e6:.1f} MB promised")
-    assert 1 - gap <= share <= 1.05
+    assert 0.95 <= share <= 1
 
 
 def test_a_card_that_is_said_to_be_too_small_is_refused(model):

@@ -361,7 +361,10 @@ def full_gpu(model, vae, monkeypatch) -> None:
     patch("current_loaded_models", [])
     monkeypatch.setattr(model, "load_device", GPU)
     monkeypatch.setattr(model.model, "memory_required", lambda *_, **__: 2**10)
-    monkeypatch.setattr(vae, "memory_used_decode", lambda *_: room - vae.patcher.model_size())
+    room_beside = room - vae.patcher.model_size()
+    node_module = tiny.pack()["RelaxForcingStream"].__module__
+    decode = sys.modules[node_module.replace("nodes.stream", "relax_memory.host.film.decode")]
+    monkeypatch.setattr(decode, "needed_bytes", lambda *_: room_beside)
 
 
 @pytest.mark.parametrize("device", [GPU, CPU], ids=["on the GPU", "elsewhere"])

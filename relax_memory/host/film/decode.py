@@ -26,7 +26,6 @@ from .decoders import TaehvDecoder, WanDecoder
 
 logger = logging.getLogger(__name__)
 
-ESTIMATE_FRAMES = 5  # from here the host's estimate for the Wan VAE does not grow with length
 PART_FRAMES = 8  # decoded and written together: 2 s of 16 fps, between two key frames
 # Of a scene that comes back: then no picture shows where it was left. Measured on the bundled VAE
 # only, see "Pictures at a cut" in docs/measurements.md.
@@ -63,9 +62,7 @@ class VideoDecoder:
         self._ends: dict[int, list[Tensor]] = {}  # what each scene was given last
         self.frames = 0  # latent frames decoded so far
         self._spill = False
-        samples, channels, _, height, width = latents.shape
-        shape = (1, channels, ESTIMATE_FRAMES, height, width)
-        self._needed_bytes = samples * vae.memory_used_decode(shape, vae.vae_dtype)
+        self._needed_bytes = needed_bytes(vae, latents)
         self._model = cast(Any, vae.first_stage_model)  # of the kind that its decoder takes
         self._decoder = self._kind(self._model, spill=False)
 
@@ -154,6 +151,17 @@ class VideoDecoder:
             "cache in main memory: use a smaller decoder such as lighttaew2_1, or start ComfyUI "
             "with --cpu-vae."
         )
+
+
+def needed_bytes(vae: comfy.sd.VAE, latents: Tensor) -> int:
+    """What decoding `[B, C, T, h, w]` takes of the device at most, beside the weights."""
+    samples, channels, _, height, width = latents.shape
+    model = vae.first_stage_model
+    if isinstance(model, WanVAE):
+        pixels = height * width * vae.spacial_compression_decode() ** 2
+        elements = WanDecoder.PIXEL_ELEMENTS * model.dim * pixels
+        return samples * elements * model_management.dtype_size(vae.vae_dtype)
+    return int(samples * vae.memory_used_decode((1, channels, 2, height, width), vae.vae_dtype))
 
 
 def check_decodable(vae: comfy.sd.VAE, latents: Tensor) -> None:

@@ -16,7 +16,14 @@ from torch import Tensor
 
 
 class WanDecoder:
-    """Decodes one Wan 2.1 video; `spill` keeps the feature cache in host memory between layers."""
+    """Decodes one Wan 2.1 video; `spill` keeps the feature cache in host memory between layers.
+
+    `PIXEL_ELEMENTS` are held at most for each pixel of a picture and channel of the last layer: 36
+    to 38 counted on a simulated card, cache and two frames in work, and room for a convolution's
+    workspace, which a simulated one does not have. The host's estimate is for a whole clip.
+    """
+
+    PIXEL_ELEMENTS = 45
 
     def __init__(self, model: WanVAE, *, spill: bool) -> None:
         self._model = model

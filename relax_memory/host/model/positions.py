@@ -6,7 +6,13 @@ from comfy.ldm.flux.math import apply_rope1
 from comfy.ldm.wan.model import WanModel
 from torch import Tensor
 
-MOST_ANGLES = 64  # 0.8 MB each at 832x480
+MOST_FRAMES = 64  # whose angles are kept, 1.6 MB each at 832x480
+USUAL_FRAMES = 12  # as many are in hybrid positions, once memory is full
+
+
+def angle_bytes(tokens: int, head_dim: int) -> int:
+    """What angles take beside a rollout, for frames of so many tokens."""
+    return USUAL_FRAMES * tokens * head_dim * 2 * torch.float32.itemsize  # two by two for a pair
 
 
 class TimeRope:
@@ -27,7 +33,7 @@ class TimeRope:
     def rotate(self, keys: Tensor, times: tuple[int, ...]) -> None:
         """Rotate keys `[B, frames * tokens, heads, head_dim]` in place, each frame to its time."""
         if times not in self._angles:
-            if len(self._angles) > MOST_ANGLES:
+            if sum(map(len, self._angles)) > MOST_FRAMES:
                 self._angles.clear()
             self._angles[times] = torch.cat([self._angle(time, keys) for time in times], dim=1)
         angles, in_place = self._angles[times], getattr(comfy.quant_ops.ck, "apply_rope1_", None)
@@ -37,13 +43,11 @@ class TimeRope:
             keys.copy_(apply_rope1(keys, angles))
 
     def _angle(self, time: int, keys: Tensor) -> Tensor:
-        if (time,) not in self._angles:
-            self._angles[time,] = self._model.rope_encode(
-                1,
-                *self._size,
-                t_start=time * self._scale,
-                device=keys.device,
-                dtype=torch.float32,
-                transformer_options=self._options,
-            )
-        return self._angles[time,]
+        return self._model.rope_encode(
+            1,
+            *self._size,
+            t_start=time * self._scale,
+            device=keys.device,
+            dtype=torch.float32,
+            transformer_options=self._options,
+        )

@@ -18,8 +18,10 @@ from ...picture.words import gigabytes
 from ...policies import Policy
 from ...storyboard import Storyboard
 from ..model.family import network_of
+from ..model.positions import angle_bytes
 
 ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
+STREAMS = 2  # by which the host brings weights to cards that do not hold all of them
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ class Budget:
     Three sizes are easily taken for each other: `device_bytes` is what this rollout needs beside
     the weights; as many are *reserved*, that is, asked of the host before it loads; and *spared*
     are those that a VAE needs there in turns with the model, which "auto" leaves free. `scenes` are
-    the costs of each, `costs` those of all of the film at any one time.
+    the costs of each, `costs` those of all of the film at any one time. `matrix_bytes` are the
+    largest weights of a block; where not all stay on the device the host leaves room for some.
     """
 
     policy: Policy
@@ -43,6 +46,7 @@ class Budget:
     device_free_bytes: int
     host_free_bytes: int
     scenes: tuple[Costs, ...] = ()
+    matrix_bytes: int = 0
 
     @property
     def device_bytes(self) -> int:
@@ -64,12 +68,16 @@ class Budget:
         management = comfy.model_management
         needed = self.device_bytes + management.extra_reserved_memory()
         room = self.device_free_bytes - max(needed, management.minimum_inference_memory())
-        return min(self.weights_bytes, max(0, int(room)))
+        if self.weights_bytes <= room:
+            return self.weights_bytes
+        return max(0, int(room) - (STREAMS + 1) * self.matrix_bytes)
 
     @property
     def promised_bytes(self) -> int:
         """The most that a run takes of the device, its weights included."""
-        return self.device_bytes + self.resident_bytes
+        resident_bytes = self.resident_bytes
+        on_their_way = STREAMS * self.matrix_bytes * (resident_bytes < self.weights_bytes)
+        return self.device_bytes + resident_bytes + on_their_way
 
     @property
     def fits(self) -> bool:
@@ -118,7 +126,9 @@ def make_budget(
         policy=storyboard.policy,
         storage=storage,
         weights_bytes=model.model_size(),
-        chunk_bytes=int(
+        matrix_bytes=max(weight.nbytes for weight in network_of(model).blocks.parameters()),
+        chunk_bytes=angle_bytes(shape.tokens, shape.head_dim)
+        + int(
             model.model.memory_required(
                 [
                     rows,
