@@ -7,6 +7,7 @@ order it is asked for; elsewhere at once.
 import logging
 import weakref
 from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,10 +20,18 @@ def has_streams(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """What a user lets copies do: `pins` host memory, and run `beside` computing."""
+
+    pins: bool = True
+    beside: bool = True
+
+
+def upload(tensor: Tensor, device: torch.device, ways: Ways = Ways()) -> Tensor:
     """`tensor` on `device`, by way of pinned memory where that spares the host a wait."""
-    up = has_streams(device) and tensor.device.type == "cpu"
-    if up:
+    up = ways.beside and has_streams(device) and tensor.device.type == "cpu"
+    if up and ways.pins:
         with suppress(RuntimeError):  # no more memory can be pinned
             tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=up)
@@ -50,11 +59,11 @@ class Copies:
 class Transfer:
     """A side stream of `device`, and the host memory that it copies to and from."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, ways: Ways = Ways()) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device) if has_streams(device) else None
+        self._stream = torch.cuda.Stream(device) if ways.beside and has_streams(device) else None
         self._pinned: dict[int, int] = {}  # bytes by address
-        self._can_pin = True
+        self._can_pin = ways.pins
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Host memory, pinned on CUDA while the tensor lives.

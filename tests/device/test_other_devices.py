@@ -1,5 +1,6 @@
 """Devices that lack what CUDA has: no streams, no pinned memory, no float64, no fp8."""
 
+import comfy.model_management
 import pytest
 import torch
 from device import host, tensors
@@ -39,6 +40,21 @@ def test_without_streams_and_pinned_memory_the_bits_are_the_same(without_streams
     assert not RUNTIME.pinned
     assert not [kind for kind in LEDGER.copied if kind[2] == "beside"]
     assert torch.equal(subject, latents(regime, "cpu", "gpu"))
+
+
+def test_what_the_host_is_told_not_to_do_is_not_done(monkeypatch):
+    """`--disable-pinned-memory`, and what turns off copies that nobody waits for."""
+    expected = latents("fp8, batch", "cpu", "gpu")
+    monkeypatch.setattr(comfy.model_management, "MAX_PINNED_MEMORY", -1)
+    register, refused = RUNTIME.cudaHostRegister, []
+    monkeypatch.setattr(RUNTIME, "cudaHostRegister", lambda *a: refused.append(a) or register(*a))
+    monkeypatch.setattr(RUNTIME, "pinned_copy", refused.append)
+    assert torch.equal(latents.__wrapped__("fp8, batch", "cuda:0", "cpu"), expected)
+    assert not refused
+    LEDGER.clear()
+    monkeypatch.setattr(comfy.model_management, "device_supports_non_blocking", lambda _: False)
+    assert torch.equal(latents.__wrapped__("fp8, batch", "cuda:0", "cpu"), expected)
+    assert not [kind for kind in LEDGER.copied if kind[2] == "beside"]
 
 
 @pytest.mark.parametrize("where", ["gpu", "cpu"])

@@ -9,6 +9,7 @@ from device import host
 from device.cards import CARDS, RUNTIME
 from device.clocks import Stream
 from device.conftest import left_behind
+from device.figures import PASSES, relaxed
 from device.ledger import LEDGER
 from device.tensors import OnCard
 from device.test_same_bits import latents
@@ -73,6 +74,43 @@ def test_an_arrival_that_nobody_waits_for(plant):
 def test_a_copy_that_does_not_wait_for_what_it_copies(monkeypatch):
     monkeypatch.setattr(Stream, "wait_stream", lambda self, stream: None)
     assert "a read beside the write" in found()
+
+
+def test_an_event_that_is_recorded_before_the_copy(plant):
+    """Whoever waits for it waits for nothing."""
+
+    def fetch(self, source):
+        with torch.cuda.stream(self._stream):
+            event = self._stream.record_event()
+            tensor = source.to(self._device, non_blocking=True)
+        return host.part("memory.transfer").Arrival(tensor, event)
+
+    plant("memory.transfer", "Transfer.fetch", fetch)
+    assert "a read beside the write" in found()
+
+
+def test_the_host_reads_what_the_card_has_not_written_yet(plant):
+    send = host.part("memory.transfer").Transfer.send
+
+    def and_look(self, source, target):
+        send(self, source, target)
+        target.flatten()[0].item()
+
+    plant("memory.transfer", "Transfer.send", and_look)
+    assert "pinned memory: a read beside the write" in found()
+
+
+def test_a_wait_in_every_layer(plant):
+    """No detector of races sees it; the figures of a chunk do."""
+    read = host.part("memory.recall").Memory.read
+
+    def and_look(self, pass_, layer, keys, *others):
+        float(keys.flatten()[0])
+        return read(self, pass_, layer, keys, *others)
+
+    before = relaxed({})["waits"]
+    plant("memory.recall", "Memory.read", and_look)
+    assert relaxed({})["waits"] - before >= 30 * PASSES
 
 
 def test_a_slot_that_is_fetched_while_it_is_still_filled(plant):

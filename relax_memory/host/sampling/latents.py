@@ -11,6 +11,7 @@ from ...memory.transfer import upload
 from ...noise import chunk_noise
 from ...passes import Chunk
 from ...rollout import Source
+from ..room.copying import ways_to
 
 
 def frames_of(video: Tensor, chunk: Chunk) -> Tensor:
@@ -98,7 +99,7 @@ class FrameNoise:
             draw=draw,
             shape=tuple(shape),
         )
-        noise = upload(noise, self._sigma.device)
+        noise = upload(noise, self._sigma.device, ways_to(self._sigma.device))
         if draw > 0:
             return noise
         sampling = self._model.model_sampling
@@ -114,4 +115,7 @@ class FrameNoise:
         return self._model.process_latent_out(x0).to(comfy.model_management.intermediate_dtype())
 
     def restore(self, kept: Tensor) -> Tensor:
-        return upload(self._model.process_latent_in(kept.to(torch.float32)), self._sigma.device)
+        device = self._sigma.device
+        return upload(
+            self._model.process_latent_in(kept.to(torch.float32)), device, ways_to(device)
+        )

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...memory.transfer import upload
 from ...passes import Chunk, Pass, Schedule
 from ..notice import tell
+from ..room.copying import ways_to
 from .entries import Entries
 from .latents import HostSource
 from .ledger import Stream
@@ -143,7 +144,8 @@ class Remembering:
             x = self._source.restore(kept)
         else:
             noisy = self._noisy[pass_.chunk.film_index]
-            x = upload(noisy, self._guider.model_patcher.load_device)
+            device = self._guider.model_patcher.load_device
+            x = upload(noisy, device, ways_to(device))
         return x, x.new_full((len(x),), pass_.sigma)
 
     def _remember_first(self, scene: int, chunks: int) -> None:

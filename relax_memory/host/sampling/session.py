@@ -21,6 +21,7 @@ from ...trace import ChunkTrace
 from ..gates.unused import never_called, unused_patches
 from ..gates.words import say
 from ..model.positions import TimeRope
+from ..room.copying import ways_to
 from .ledger import Ledger, Stream
 
 OTHER = "other"  # conditionings of other nodes
@@ -64,7 +65,7 @@ class Session:
         self._unused = set(unused)
         self._parked: dict[int, dict[tuple[Stream, int], Memory]] = {}
         self._device = device
-        self._transfer = Transfer(device) if storage.device == "cpu" else None
+        self._transfer = Transfer(device, ways_to(device)) if storage.device == "cpu" else None
 
     def start(self, ledger: Ledger, waiting: frozenset[int]) -> None:
         """Begin a run; scenes that are `waiting` are parked in host memory while they are away."""
