@@ -7,6 +7,7 @@ from device import host
 from device.cards import CARDS, RUNTIME
 
 SHOTS, FRAMES = 10, 3
+FRAME_ANGLES = 4 * 64 * 4 * 4  # bytes: 4 tokens, half a head, a matrix of 2 x 2 in float32
 
 
 def film(transition: str, chunks: int, shots: int = SHOTS, scenes: int = 0) -> list:
@@ -42,13 +43,16 @@ def made(positive, chunks: int, where: str = "gpu", **inputs) -> tuple[torch.Ten
 
 @pytest.mark.parametrize("where", ["gpu", "cpu"])
 def test_ten_scenes_hold_no_more_than_one(where):
-    """Beside weights and words, which are there at the first call."""
+    """Beside weights and words, which are there at the first call.
+
+    But for the angles of one frame, where another scene chooses so that one moves alone.
+    """
     chunks = 5
     _, one = made(film("cut", chunks, shots=1), chunks, where)
     _, ten = made(film("cut", chunks), SHOTS * chunks, where)
     for what in ("held", "pinned"):
         first, most = [max(m[what] for m in marks) - marks[0][what] for marks in (one, ten)]
-        assert first == most, what
+        assert first <= most <= first + FRAME_ANGLES, what
         assert first > 0 or (what, where) == ("pinned", "gpu")
 
 
