@@ -21,7 +21,7 @@ def settings_of_sampler(hidden: io.HiddenHolder | None) -> dict[str, float | str
             out.
     """
     where, prompt = get_executing_context(), hidden and hidden.prompt
-    if where is None or not isinstance(prompt, dict):
+    if where is None or not isinstance(prompt, dict) or where.node_id not in prompt:
         raise ValueError(
             "from_sampler is on, but nothing is known of the workflow: turn it off, and set the "
             "values here."

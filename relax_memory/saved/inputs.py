@@ -18,9 +18,7 @@ from torch import Tensor
 from .atomic import checksum, write_whole
 
 INPUTS = "inputs"
-MOST_BYTES = (
-    2**25
-)  # of one input: a prompt or a picture; a long video is in the chunk files already
+MOST_BYTES = 2**25  # of one: a prompt, a picture; a long video is in the chunk files already
 MOST_PACKED_BYTES = 2**27  # of all together; a prompt of Wan's width takes 2 MB
 
 Packed = dict[str, bytes]  # compressed inputs by the names of their content

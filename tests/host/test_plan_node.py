@@ -142,6 +142,7 @@ def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler, 
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
+        ({}, "nothing is known of the workflow"),  # as for a copy of Plan that a loop makes
         (workflow(), "from_sampler is on, but model reaches no sampler: connect it to one"),
         (
             workflow(("RelaxForcingSampler", "1"), ("RelaxForcingStream", "2")),
@@ -152,7 +153,7 @@ def test_values_may_be_those_of_the_one_sampler_that_the_model_reaches(sampler, 
             r"width of the sampler \(node 10\) is worked out by another node",
         ),
     ],
-    ids=["none", "several", "worked out"],
+    ids=["a copy", "none", "several", "worked out"],
 )
 def test_a_sampler_that_cannot_be_read_is_said(prompt, words):
     with pytest.raises(ValueError, match=words):

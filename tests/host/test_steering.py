@@ -318,6 +318,7 @@ def test_a_graph_takes_the_words_at_every_place():
     graph = Graph(Hidden())
     assert graph.refusal("12:6") is None
     assert "comes from another node" in graph.refusal("7")
+    assert "a copy that another node, such as a loop," in graph.refusal("7.0.1")
     graph.write("12:6", "new")
     assert Hidden.prompt["12:6"]["inputs"]["text"] == "new"
     workflow = Hidden.extra_pnginfo["workflow"]

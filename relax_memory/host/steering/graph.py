@@ -21,6 +21,12 @@ class Graph:
 
     def refusal(self, node_id: str) -> str | None:
         """Why the words of a node cannot be written, if so."""
+        if self._prompt and node_id not in self._prompt:
+            return (
+                f"node {node_id} is not in the graph but a copy that another node, such as a loop, "
+                "makes of one, so new words cannot be written there: take Relax Forcing Prompt "
+                "Schedule out of it."
+            )
         text = self._prompt.get(node_id, {}).get("inputs", {}).get(TEXT, "")
         *around, node = self._path(node_id) or [{}]
         slots = [slot for slot in node.get("inputs") or () if slot.get("name") == TEXT]
