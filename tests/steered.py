@@ -96,5 +96,5 @@ def edit_at_random(
     while not job.ending and len(taken) < most:
         status, answer = direct(server, job, draw.choice(WORDS), **draw.choice(HOW))
         (taken if status == 200 else refused).append(answer)
-        time.sleep(draw.random() * 0.3)
+        time.sleep(draw.random() * 0.1)
     return taken, refused

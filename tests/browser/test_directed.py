@@ -22,7 +22,7 @@ INTO_SUBGRAPH = "() => {" + SCHEDULE + "app.graph.convertToSubgraph(new Set([nod
 
 @pytest.mark.parametrize("place", ["graph", "subgraph"])
 def test_new_words_come_into_the_node_unless_somebody_typed_there(front_end, server, place):
-    front_end.open(STORY, length=957)
+    front_end.open(STORY, length=9573)  # it is stopped
     if place == "subgraph":
         front_end.page.evaluate(INTO_SUBGRAPH)
     front_end.show("RelaxForcingSampler")

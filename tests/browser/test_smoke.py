@@ -2,7 +2,7 @@
 
 import pytest
 
-SHORT, LONG = 33, 957
+SHORT, LONG = 33, 9573  # as long as no browser is too slow to stop it
 DEMO = "Relax Forcing demo - long video on any computer"
 STREAM = "Relax Forcing long video stream - self forcing"
 

@@ -154,7 +154,7 @@ def test_steering_compares_all_bits_and_tells_what_it_costs():
     small = ("--edits", "3", "--chunks", "8", "--film-chunks", "4", "--pairs", "1", "--layers", "1")
     figures = bench("steering", *small, timeout=600)
     drawn = figures["random edits"]
-    assert drawn["edits"] == 3
+    assert 0 < drawn["edits"] <= 3  # some may come after the end
     assert drawn["identical"] == dict.fromkeys(drawn["identical"], True)
     assert drawn["steps sampled when queued again"] == 0
     assert 0 < figures["listening"]["largest share"] < 0.005

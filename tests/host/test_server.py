@@ -154,7 +154,7 @@ def test_the_list_of_saved_videos_refreshes_itself_and_knows_their_first_words(s
     assert server.run(asked).ending == "success"
     (label,) = listed()
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d  1\.3 s  a red circle bouncing over a  "
+        r"\d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d  1\.3 s  a red circle bouncing over a striped  "
         r"64x64  all 2 chunks",
         label,
     )

@@ -50,7 +50,7 @@ def test_a_video_of_many_edits_is_that_of_the_graph_they_leave(server):
     draw = random.Random(seed)
     with server.running(graph("a red circle | a cat")) as job:
         answers, refusals = edit_at_random(server, job, draw, EDITS)
-    assert len(answers) >= EDITS / 2, (seed, refusals[-3:])
+    assert len(answers) >= EDITS / 4, (seed, refusals[-3:])
     steered = latents(server, job)
     assert [event["text"] for event in job.directed] == [answer["text"] for answer in answers]
     text = answers[-1]["text"]

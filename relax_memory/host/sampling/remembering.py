@@ -5,7 +5,7 @@ given or saved, a scene that comes back, a moment of another scene. What takes p
 others catches up on all of that alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import comfy.model_management
@@ -99,7 +99,7 @@ class Remembering:
         """Have all remembered that came before a chunk in its scene, and the moment it reads."""
         self._session.unpark(chunk.scene)
         self._remember_first(chunk.scene, chunk.index)
-        self._recall_moments(chunk)
+        self._recall_moments(chunk.roles.pinned)
 
     def leave(self, chunk: Chunk) -> None:
         """Let go of what a scene remembers after this chunk of it, or let it wait."""
@@ -153,15 +153,15 @@ class Remembering:
         for index in range(self._session.remembered.get(scene, 0), chunks):
             tell(f"Remembering what is there: chunk {index + 1} of {chunks}")
             past = self._storyboard.plans[scene].chunk(index)
-            self._recall_moments(past)
+            self._recall_moments(past.roles.pinned)
             self._remember_whole(self._schedule.remembered(past), self._source.kept(past))
 
-    def _recall_moments(self, chunk: Chunk) -> None:
-        """Have what a chunk reads of other scenes remembered, by passes as it was at first.
+    def _recall_moments(self, frames: Iterable[int]) -> None:
+        """Have these moments remembered as they were at first, by passes where they are not.
 
         What takes part later than others remembers it alone.
         """
-        for frame in chunk.roles.pinned:
+        for frame in frames:
             if not any(self._session.moments(stream)[frame] for stream in self._session.met):
                 own = self._storyboard.chunk(self._storyboard.chunk_of(frame))
                 with self._session.aside(own.scene):
@@ -176,6 +176,8 @@ class Remembering:
         if streams:
             plan = self._storyboard.plans[chunk.scene]
             before, following = plan.chunk(chunk.index - 1), plan.chunk(chunk.index + 1)
+            moments = self._storyboard.moments.intersection(before.film_frames)
+            self._recall_moments(moments)  # which keep the words that they had first
             for stream in streams:
                 self._session.memories[stream, chunk.scene].rewind(before)
             self._remember_by(streams, before, said=following)
