@@ -119,6 +119,13 @@ def test_a_mark_without_its_scale_is_refused(model_folder):
         load(saved(model_folder, weights))
 
 
+def test_a_scale_of_nothing_is_refused(model_folder):
+    weights = quantised() | {f"{LAYER}.comfy_quant": mark("float8_e4m3fn")}
+    weights[f"{LAYER}.weight_scale"] = torch.zeros_like(weights[f"{LAYER}.weight_scale"])
+    with pytest.raises(ValueError, match=rf"gives {LAYER}\.weight_scale nothing but zeros"):
+        load(saved(model_folder, weights))
+
+
 @pytest.mark.parametrize("prefix", ["", "net.", "generator_ema.model."])
 @pytest.mark.parametrize("dtype", [FP8, torch.int8], ids=str)
 def test_marked_weights_load_with_their_scales(model_folder, dtype, prefix):

@@ -23,6 +23,7 @@ _NUMBERS = (  # kinds of which each number is a weight
 _PACKED = (torch.uint8, torch.int8)  # several numbers in a byte, so their shape says nothing
 _SCALE = re.compile(r"scale|absmax|zero_?point|quant")
 _NAN = {torch.float8_e4m3fn: 127, torch.float8_e5m2: 124}  # lowest bits, apart from the sign
+_WEIGHT_SCALES = ("weight_scale", "weight_scale_2")
 _SAME_RESULT = ("input_scale", "scale_input", "pre_quant_scale")  # of a layer that the host scales
 _HELP = "the video would be noise: use a file repackaged for ComfyUI, or one in bf16"
 
@@ -128,7 +129,7 @@ def check_loaded(network: torch.nn.Module, stored: Mapping[str, Tensor], file: s
                 "the video would be black: download it again, and leave weight_dtype at default."
             )
         numbers = tensor.view(torch.uint8) if tensor.dtype.itemsize == 1 else tensor
-        if tensor.ndim > 1 and not numbers.any():
+        if (tensor.ndim > 1 or name.endswith(_WEIGHT_SCALES)) and not numbers.any():
             raise ValueError(
                 f"model_name '{file}' gives {name} nothing but zeros ({_words(tensor)}), as an "
                 "unfinished download does: download it again."
@@ -162,7 +163,7 @@ def _check_mark(name: str, weights: Mapping[str, Tensor], file: str) -> None:
             f"'{kind}', so {_HELP}."
         )
     parameters = cast(set[str], known[kind]["parameters"])
-    for scale in sorted(parameters & {"weight_scale", "weight_scale_2"}):
+    for scale in sorted(parameters & set(_WEIGHT_SCALES)):
         if stored is not None and f"{layer(name)}.{scale}" not in weights:
             raise ValueError(
                 f"model_name '{file}' lacks {layer(name)}.{scale}, the scale of a weight that is "
