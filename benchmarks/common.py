@@ -218,6 +218,20 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def shape_of(options: argparse.Namespace) -> Shape:
+    """The shape of a model by the options `dim`, `layers` and `size`."""
+    width, height = options.size
+    return Shape(
+        dim=options.dim,
+        ffn_dim=2 * options.dim,
+        layers=options.layers,
+        width=width,
+        height=height,
+        text_tokens=64,
+        dtype="float32" if DEVICE.type == "cpu" else "bfloat16",
+    )
+
+
 def result(name: str, shape: Shape, figures: dict) -> dict:
     """Figures and all that is needed to know what they were measured on."""
     return {

@@ -76,16 +76,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=[416, 240], metavar=("W", "H"))
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    width, height = options.size
-    shape = Shape(
-        dim=options.dim,
-        ffn_dim=2 * options.dim,
-        layers=options.layers,
-        width=width,
-        height=height,
-        text_tokens=64,
-        dtype="float32" if common.DEVICE.type == "cpu" else "bfloat16",
-    )
+    shape = common.shape_of(options)
     if options.side:
         print(json.dumps(measure_side(options.side, shape, options.chunks)))
         return

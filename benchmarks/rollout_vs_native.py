@@ -104,19 +104,6 @@ def measure_side(name: str, shape: Shape, lengths: list[int]) -> dict[str, dict]
     return {str(frames): measure(model, sampler, shape, frames, turn) for frames in lengths}
 
 
-def shape_of(options: argparse.Namespace) -> Shape:
-    width, height = options.size
-    return Shape(
-        dim=options.dim,
-        ffn_dim=2 * options.dim,
-        layers=options.layers,
-        width=width,
-        height=height,
-        text_tokens=64,
-        dtype="float32" if common.DEVICE.type == "cpu" else "bfloat16",
-    )
-
-
 def show(frames: str, row: dict) -> None:
     for name in SIDES:
         figures = row[name]
@@ -139,7 +126,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=[384, 256], metavar=("W", "H"))
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    shape = shape_of(options)
+    shape = common.shape_of(options)
     if options.side:
         print(json.dumps(measure_side(options.side, shape, options.frames)))
         return
