@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import comfy.samplers
+from torch import Tensor
 
 from ..direction.chunks import Chunks
 from ..direction.resolve import resolve
@@ -16,6 +17,8 @@ from ..storyboard import SCENES
 from .directed import Directed, differences, direction_of, without_direction
 from .following import STEPS, follow
 from .gates.areas import in_videos
+from .gates.conditioning import check_conditioning
+from .model.family import network_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +37,15 @@ class Shots:
 
 
 def directed(
-    guider: comfy.samplers.CFGGuider, frames: int, *, chunk_frames: int, clean_pass: str
+    guider: comfy.samplers.CFGGuider, like: Tensor, *, chunk_frames: int, clean_pass: str
 ) -> tuple[Shots, list[str]]:
-    """The shots that the conditionings of a guider carry, for a video of `frames` latent frames.
+    """The shots that the conditionings of a guider carry, for latents `[B, C, T, h, w]`.
 
     Raises:
-        ValueError: as `laid_out`; a shot with hooks, which the host has not registered.
+        ValueError: as `laid_out`; a shot that no run could follow, or one with hooks, which the
+            host has not registered.
     """
+    samples, _, frames, height, width = like.shape
     followed, _ = follow(
         guider.model_patcher,
         steps=STEPS,
@@ -67,6 +72,15 @@ def directed(
             "old scene for half a second after each cut: use Relax Forcing Sampler for scenes."
         )
     for name, prompts in shots.prompts.items():
+        for prompt in prompts[1:]:  # the guider has the first, which is checked with it
+            notes += check_conditioning(
+                name,
+                prompt,
+                text_dim=network_of(guider.model_patcher).text_dim,
+                samples=samples,
+                size=(height, width),
+                frames=frames,
+            )
         if any("hooks" in options for prompt in prompts for _, options, *_ in prompt):
             raise ValueError(
                 f"{name} carries shots with hooks, which Sampler Select cannot give to the host in "

@@ -104,12 +104,20 @@ def grouped(hook):
     return group
 
 
+def second_shot(prompt):
+    """A prompt that holds from the second chunk on."""
+    given = {"start_seconds": 9 / 16, "transition": "keep", "blend_seconds": 1.0}
+    before = tiny.conditioning(1)
+    return tiny.node("RelaxForcingShot", conditioning=prompt, before=before, **given)[0]
+
+
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", [list, second_shot], ids=["alone", "second shot"])
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_would_be_dropped_is_refused(kind, way):
+def test_what_would_be_dropped_is_refused(kind, place, way):
     make, words = REFUSED[kind]
     with pytest.raises(ValueError, match=f"positive conditioning {words}"):
-        WAYS[way](positive=make())
+        WAYS[way](positive=place(make()))
 
 
 def test_prompts_that_do_not_divide_the_videos_are_refused():

@@ -38,8 +38,8 @@ class ChunkedSampler(comfy.samplers.Sampler):
     storage: Storage | None = None
     held = NOTHING
 
-    def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
-        """What is made of a latent of `frames` frames; its words become conditionings of the guider
+    def film(self, guider: comfy.samplers.CFGGuider, like: Tensor) -> Film:
+        """What is made of a latent `[B, C, T, h, w]`; its words become conditionings of the guider
         beside those that it has.
         """
         raise NotImplementedError
@@ -73,7 +73,7 @@ def add_reservation(model: ModelPatcher) -> None:
             options = guider.model_options["transformer_options"]
             check_model(guider.model_patcher)  # before what wraps the sampler sees it
             check_latent(noise, grid_of(guider.model_patcher))
-            film = sampler.film(guider, noise.shape[2])
+            film = sampler.film(guider, noise)
             budget = decide(
                 guider,
                 film,

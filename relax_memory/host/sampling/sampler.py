@@ -65,16 +65,16 @@ class MemorySampler(ChunkedSampler):
             "SamplerCustomAdvanced directly."
         )
 
-    def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
-        """What is made of a latent of `frames` frames, with the shots that conditionings carry."""
+    def film(self, guider: comfy.samplers.CFGGuider, like: Tensor) -> Film:
+        """What is made of a latent `[B, C, T, h, w]`, with the shots that conditionings carry."""
         given = options_of(guider.model_patcher)
         shots, notes = directed(
-            guider, frames, chunk_frames=self.chunk_frames, clean_pass=self.clean_pass
+            guider, like, chunk_frames=self.chunk_frames, clean_pass=self.clean_pass
         )
         say([*shots.begins, *notes])
         storyboard = Storyboard(
             given.policy if given else RelaxedMemory(),
-            total_frames=frames,
+            total_frames=like.shape[2],
             chunk_frames=chunk_frames(guider.model_patcher, self.chunk_frames),
             whole_chunks=False,
             shots=shots.shots,
@@ -117,7 +117,7 @@ class MemorySampler(ChunkedSampler):
         given = options_of(model)
         if given is None:  # a memory node would have decided before the model was loaded
             note(NO_MEMORY_NODE)
-            film = self.film(model_wrap, x.shape[2])
+            film = self.film(model_wrap, x)
             if film.prompts.entries:
                 raise ValueError(
                     "The conditioning carries shots, which are prepared by a memory node: put "
@@ -193,7 +193,7 @@ class RolloutSampler(MemorySampler):
         self._noisy = noisy
         self._first_sample = first_sample
 
-    def film(self, guider: comfy.samplers.CFGGuider, frames: int) -> Film:
+    def film(self, guider: comfy.samplers.CFGGuider, like: Tensor) -> Film:
         return self._film
 
     @torch.no_grad()
