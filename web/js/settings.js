@@ -1,4 +1,4 @@
-// The one setting of this pack in the host's dialog; relax_memory/host/keeping/room.py reads it.
+// The one setting of this pack in the host's dialog; relax_memory/host/keeping/bound.py reads it.
 import { app } from "../../../scripts/app.js";
 
 app.registerExtension({
