@@ -116,7 +116,7 @@ def budget(name: str, weights: str, picture: str, dtype: str = "model") -> Budge
 def _cards(name: str, picture: str) -> Iterator[str]:
     width, height = PICTURES[picture]
     plain = budget(name, "bf16", picture)
-    beside = plain.chunk_bytes + plain.costs.buffer_bytes
+    beside = plain.chunk_bytes + plain.costs.buffer_bytes + plain.costs.crossing_bytes
     yield f"**{name}, {picture}** ({width}x{height}), {_gb(beside)} beside the weights:"
     yield ""
     yield f"| weights | {' | '.join(f'{size} GB' for size in SIZES)} |"

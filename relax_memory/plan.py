@@ -199,6 +199,17 @@ class Plan:
         plan = self._steady_state() if self.chunk_count is None else self
         return max(c.roles.attended_frames + c.length_frames for c in plan)
 
+    @property
+    def fetched_frames(self) -> int:
+        """The most frames that attention reads and the chunk before has not made."""
+        plan = self._steady_state() if self.chunk_count is None else self
+        return max(c.roles.attended_frames - self._made_before(c) for c in plan)
+
+    def _made_before(self, chunk: Chunk) -> int:
+        """Frames of the chunk before that this one reads in any case."""
+        before = range(chunk.first_frame - self.chunk_frames, chunk.first_frame)
+        return len({*chunk.roles.sink, *chunk.roles.tail}.intersection(before))
+
     def _steady_state(self) -> "Plan":
         """A finite plan long enough to reach the peak of an open-ended one."""
         if self.policy.reach_frames is None:

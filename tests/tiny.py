@@ -8,6 +8,7 @@ import functools
 
 import comfy.options
 import torch
+import utils.extra_config  # noqa: F401  (first, as in main.py: nodes.py of 0.24 hides that folder)
 from comfy.cli_args import args
 
 args.cpu = True

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .storage import Packed, pack, room, unpack
-from .transfer import Arrival, Copies, Transfer
+from .transfer import Copies, Crossing, Transfer
 
 Pair = tuple[Tensor, Tensor]
 
@@ -41,7 +41,7 @@ class Bank:
         self._transfer = transfer
         self._slots: dict[int, int] = {}
         self._layers: list[list[Packed] | None] = [None] * layers  # of keys and of values
-        self._arriving: dict[tuple[int, int, int | None], list[list[Arrival]]] = {}
+        self._arriving: dict[tuple[int, int, int | None], Crossing] = {}
         self._model_dtype = torch.float32
 
     @property
@@ -86,21 +86,20 @@ class Bank:
     def store(self, layer: int, frames: dict[int, Pair], copies: Copies | None = None) -> None:
         """Copy frames' un-rotated keys and values `[B, tokens, heads, D]` into their slots.
 
-        What one launch can do together with others is left to `copies` where they are given.
+        What can be copied together with others is left to `copies` where they are given.
         """
-        now = Copies() if copies is None else copies
+        now = Copies(self._transfer) if copies is None else copies
         for frame, pair in frames.items():
             slot = self._slots[frame]
             for tensor, stored in zip(pair, self._stored(layer, pair), strict=True):
                 target = stored.map(itemgetter(slot))
-                if self._transfer is not None:
-                    packed = pack(tensor, self._dtype)
-                    for part, place in zip(packed.parts, target.parts, strict=True):
-                        self._transfer.send(part, place)
-                elif self._dtype == "model":
-                    now.add(target.data, tensor)
-                else:
+                if self._transfer is None and self._dtype == "fp8":
                     pack(tensor, self._dtype, out=target)
+                else:
+                    for place, part in zip(
+                        target.parts, pack(tensor, self._dtype).parts, strict=True
+                    ):
+                        now.add(place, part)
         if copies is None:
             now.run()
 
@@ -111,10 +110,8 @@ class Bank:
         """
         pair = self._layers[layer]
         if self._transfer and pair and (layer, slot, row) not in self._arriving:
-            self._arriving[layer, slot, row] = [
-                [self._transfer.fetch(_row(part[slot], row)) for part in packed.parts]
-                for packed in pair
-            ]
+            parts = [_row(part[slot], row) for packed in pair for part in packed.parts]
+            self._arriving[layer, slot, row] = self._transfer.fetch(parts)
 
     def load(self, layer: int, slot: int, row: int | None = None) -> Pair:
         """Un-rotated keys and values `[B, tokens, heads, head_dim]` of a slot, on the device.
@@ -122,13 +119,13 @@ class Bank:
         A slot that `keep` took from a frame still holds it until `store` fills it anew.
         """
         self.fetch(layer, slot, row)
+        stored = self._layers[layer]
+        assert stored is not None, f"layer {layer} has stored nothing"
         if self._transfer is None:
-            stored = self._layers[layer]
-            assert stored is not None, f"layer {layer} has stored nothing"
-            pair = [p.map(lambda part: _row(part[slot], row)) for p in stored]
+            pair = [packed.map(lambda part: _row(part[slot], row)) for packed in stored]
         else:
-            arriving = self._arriving.pop((layer, slot, row))
-            pair = [Packed(*(arrival.tensor() for arrival in parts)) for parts in arriving]
+            arrived = iter(self._transfer.take(self._arriving.pop((layer, slot, row))))
+            pair = [packed.map(lambda _: next(arrived)) for packed in stored]
         keys, values = (unpack(packed, self._model_dtype) for packed in pair)
         return keys, values
 

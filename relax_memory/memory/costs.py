@@ -33,10 +33,15 @@ class ModelShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Bytes of keys and values: `bank_bytes` in storage, `buffer_bytes` where attention reads."""
+    """Bytes of keys and values: `bank_bytes` in storage, `buffer_bytes` where attention reads.
+
+    Where storage is host memory, `crossing_bytes` of the device are on their way: what one layer
+    sends there, and what the next has from there.
+    """
 
     bank_bytes: int
     buffer_bytes: int
+    crossing_bytes: int = 0
 
     @property
     def bytes(self) -> int:
@@ -48,7 +53,9 @@ def costs(plan: Plan, shape: ModelShape, storage: Storage, *, rows: int) -> Cost
     small = shape.frame_bytes_fp8 if storage.dtype == "fp8" else shape.frame_bytes
     certain_frames = plan.peak_frames(ahead_chunks=2, certain=True)
     other_frames = plan.peak_frames(ahead_chunks=2, certain=False)
+    crossing_frames = plan.chunk_frames + plan.fetched_frames
     return Costs(
         bank_bytes=rows * (certain_frames * shape.frame_bytes + other_frames * small),
         buffer_bytes=rows * plan.buffer_frames * shape.frame_bytes,
+        crossing_bytes=rows * crossing_frames * shape.frame_bytes // shape.layers,
     )

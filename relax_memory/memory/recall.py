@@ -64,6 +64,7 @@ class Memory:
             )
 
         self._plan = plan
+        self._transfer = transfer
         self.buffer = buffer
         self.rows = rows
         self._in_one = dtype == "model"  # a frame stays where it is when it becomes a candidate
@@ -186,7 +187,7 @@ class Memory:
         # what is read next must not queue behind what is stored now.
         coming = [(m, m._at_hand(layer), pairs) for m, pairs in zip(together, fresh, strict=True)]
         loaded = self._place(layer, coming)
-        copies = Copies()
+        copies = Copies(self._transfer)
         for memory, pairs, stored in zip(together, fresh, loaded, strict=True):
             memory._store(layer, pairs, stored, copies)
             memory._ready[layer] = chunk.index + 1

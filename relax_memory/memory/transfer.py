@@ -4,8 +4,11 @@ On CUDA what goes to pinned host memory and comes from there runs on a stream of
 order it is asked for; elsewhere at once.
 """
 
+from __future__ import annotations
+
 import logging
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,33 +40,69 @@ def upload(tensor: Tensor, device: torch.device, ways: Ways = Ways()) -> Tensor:
     return tensor.to(device, non_blocking=up)
 
 
-class Copies:
-    """Pairs of a target and what is copied there; no target may be the source of another.
+Copy = tuple[Tensor, Tensor]  # a target and what is copied there
 
-    Row by row, of `[rows, ...]`: torch makes one launch of them only where all lie dense.
+
+class Copies:
+    """What is copied together, to host memory by `transfer`, on a device in one launch.
+
+    No target may be the source of another.
     """
 
-    def __init__(self) -> None:
-        self._targets: list[Tensor] = []
-        self._sources: list[Tensor] = []
+    def __init__(self, transfer: Transfer | None = None) -> None:
+        self._transfer = transfer
+        self._copies: list[Copy] = []
 
     def add(self, target: Tensor, source: Tensor) -> None:
-        self._targets += target.unbind()
-        self._sources += source.unbind()
+        self._copies.append((target, source))
 
     def run(self) -> None:
-        if self._targets:
-            torch._foreach_copy_(self._targets, self._sources)
+        if not self._copies:
+            return
+        if self._transfer is not None:
+            self._transfer.send(self._copies)
+        else:  # row by row: one launch needs each to lie dense
+            targets, sources = (
+                [row for tensor in tensors for row in tensor.unbind()]
+                for tensors in zip(*self._copies, strict=True)
+            )
+            torch._foreach_copy_(targets, sources)
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """Copies between device and host memory: the `tensors` on the device that they work on.
+
+    Where they run beside computing, memory is that of the stream `home`, which must not use it or
+    give it to others before they are `over`.
+    """
+
+    tensors: list[Tensor]
+    home: torch.cuda.Stream | None = None
+    over: torch.cuda.Event | None = None
+
+    def wait(self) -> None:
+        """Let the device wait; the caller does not."""
+        if self.home is not None and self.over is not None:
+            self.home.wait_event(self.over)
 
 
 class Transfer:
-    """A side stream of `device`, and the host memory that it copies to and from."""
+    """A side stream of `device`, and the host memory that it copies to and from.
+
+    What it reads and writes on the device belongs to the stream that computes, and is held until
+    that has waited for the copy. So no more of it stands there than is asked for in two layers,
+    however far the host runs ahead; torch's own `record_stream` would keep all that is queued.
+    """
 
     def __init__(self, device: torch.device, ways: Ways = Ways()) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if ways.beside and has_streams(device) else None
         self._pinned: dict[int, int] = {}  # bytes by address
         self._can_pin = ways.pins
+        self._sent: Crossing | None = None
+        self._under_way: set[Crossing] = set()
+        weakref.finalize(self, _end, self._under_way).atexit = False
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Host memory, pinned on CUDA while the tensor lives.
@@ -95,39 +134,52 @@ class Transfer:
             torch.zeros(1, device=self._device).add_(1)
             torch.cuda.synchronize(self._device)
 
-    def send(self, source: Tensor, target: Tensor) -> None:
-        """Copy `source`, as it is once the work queued so far is done, to host memory."""
-        if self._stream is None:
-            target.copy_(source)
-            return
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            target.copy_(source, non_blocking=True)
-        source.record_stream(self._stream)
+    def send(self, copies: Sequence[Copy]) -> None:
+        """Copy to host memory what there is once the work queued so far is done.
 
-    def fetch(self, source: Tensor) -> "Arrival":
+        Before that the device waits for what was sent last, which is let go of.
+        """
+        if self._stream is None:
+            for target, source in copies:
+                target.copy_(source)
+            return
+        if self._sent is not None:
+            self.take(self._sent)
+        self._sent = self._cross(copies, [source for _, source in copies])
+
+    def fetch(self, sources: Sequence[Tensor]) -> Crossing:
         """Start copying host memory to the device, after everything sent before."""
         if self._stream is None:
-            return Arrival(source.to(self._device), None)
-        with torch.cuda.stream(self._stream):
-            tensor = source.to(self._device, non_blocking=True)
-            return Arrival(tensor, self._stream.record_event())
+            return Crossing([source.to(self._device) for source in sources])
+        targets = [torch.empty_like(source, device=self._device) for source in sources]
+        return self._cross(list(zip(targets, sources, strict=True)), targets)
+
+    def take(self, crossing: Crossing) -> list[Tensor]:
+        """What has crossed, for the stream that computes, which waits for it."""
+        crossing.wait()
+        self._under_way.discard(crossing)
+        return crossing.tensors
+
+    def _cross(self, copies: Sequence[Copy], on_device: list[Tensor]) -> Crossing:
+        assert self._stream is not None, "without a stream nothing is copied beside"
+        home, over = torch.cuda.current_stream(self._device), torch.cuda.Event()
+        crossing = Crossing(on_device, home, over)
+        self._under_way.add(crossing)
+        self._stream.wait_stream(home)
+        try:
+            with torch.cuda.stream(self._stream):
+                for target, source in copies:
+                    target.copy_(source, non_blocking=True)
+        finally:
+            over.record(self._stream)
+        return crossing
 
 
-class Arrival:
-    """A tensor on its way to the device."""
-
-    def __init__(self, tensor: Tensor, event: torch.cuda.Event | None) -> None:
-        self._tensor = tensor
-        self._event = event
-
-    def tensor(self) -> Tensor:
-        """The tensor, for use on the current stream, which waits for it; the caller does not."""
-        if self._event is not None:
-            stream = torch.cuda.current_stream(self._tensor.device)
-            stream.wait_event(self._event)
-            self._tensor.record_stream(stream)
-        return self._tensor
+def _end(under_way: set[Crossing]) -> None:
+    """Let go of what a run was copying when it ended, once the device has waited for it."""
+    for crossing in under_way:
+        crossing.wait()
+    under_way.clear()
 
 
 def _unpin(pinned: dict[int, int], address: int, stream: torch.cuda.Stream) -> None:

@@ -53,12 +53,12 @@ class Block(Region):
         self._card = None
         super().__init__(f"{size} bytes on {card.device}")
         card.allocate(size)
-        self._card, self._size, self._home = card, size, card.stream
+        self._card, self.size, self._home = card, size, card.stream
         self.recorded: set[Stream] = set()
 
     def __del__(self) -> None:
         if self._card is not None:
-            self._card.used_bytes -= self._size
+            self._card.used_bytes -= self.size
             known = Clock(self._home.clock)
             known.join(HOST)
             self.let_go(known, "given back", {self._home, *self.recorded})
@@ -97,11 +97,15 @@ class Runtime:
 
     def pinned_copy(self, tensor: torch.Tensor) -> torch.Tensor:
         """`tensor.pin_memory()`, whose memory torch keeps until copies from it are over."""
+        if self.pinned_bytes + tensor.nbytes > self.limit_bytes:
+            raise RuntimeError("CUDA error: out of memory")
+        return self.landing(tensor)
+
+    def landing(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What torch makes for a copy to the host that does not wait, from its own small store."""
         copy = tensor.clone(memory_format=torch.contiguous_format)
         address, size = copy.data_ptr(), copy.nbytes
-        if self.pinned_bytes + size > self.limit_bytes:
-            raise RuntimeError("CUDA error: out of memory")
-        self.pinned[address] = size, Region(f"{size} bytes pinned by torch")
+        self.pinned[address] = size, Region(f"{size} bytes of pinned memory, by torch")
         weakref.finalize(copy, self.pinned.pop, address)
         return copy
 

@@ -239,9 +239,12 @@ def _copy_across(func, args, kwargs, source, target, place):
     if source.device.type == place.type:
         CARDS[source.device.index].stream.launch()
         card.stream.wait_stream(CARDS[source.device.index].stream)
+    non_blocking = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
     out = _numbers_across(func, args, kwargs, source, target, place)
     if target is not None:
         out = target
+    elif place.type == "cpu" and non_blocking:  # torch makes it pinned, and does not wait
+        out = RUNTIME.landing(out)
     elif place.type == "cuda":
         if out is source:  # the numbers of a copy are its own
             out = out.clone()
@@ -252,7 +255,6 @@ def _copy_across(func, args, kwargs, source, target, place):
             tensor.block.touch(card.stream, _span(tensor.numbers), writes=writes)
         elif found := RUNTIME.find(tensor):
             found[0].touch(card.stream, _span(tensor, found[1]), writes=writes)
-    non_blocking = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
     _note_copy(card, source, out, non_blocking)
     return out
 

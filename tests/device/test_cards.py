@@ -46,6 +46,11 @@ def on_card(budget, card_bytes: int):
     return host.part("host.room.cards").on_card(budget, card_bytes, storage)
 
 
+def least_beside_weights(budget) -> int:
+    """With what is remembered in host memory."""
+    return budget.chunk_bytes + budget.costs.buffer_bytes + budget.costs.crossing_bytes
+
+
 @pytest.mark.parametrize(
     ("weights", "stored", "tier"),
     [(0.5, 0, "cpu"), (1, 0, "cpu"), (1, 1, "gpu")],
@@ -53,7 +58,7 @@ def on_card(budget, card_bytes: int):
 )
 def test_a_run_takes_what_is_said_of_its_card(model, monkeypatch, weights, stored, tier):
     whole, runs = planned(model), []
-    least = CONTEXT_BYTES + KEPT_BYTES + whole.chunk_bytes + whole.costs.buffer_bytes
+    least = CONTEXT_BYTES + KEPT_BYTES + least_beside_weights(whole)
     beside = int(weights * whole.weights_bytes + stored * whole.costs.bank_bytes)
     told = on_card(whole, least + SLACK_BYTES + beside)
     reserve = host.part("host.room.reserve")
@@ -72,9 +77,30 @@ def test_a_run_takes_what_is_said_of_its_card(model, monkeypatch, weights, store
 
 def test_a_card_that_is_said_to_be_too_small_is_refused(model):
     whole = planned(model)
-    least = CONTEXT_BYTES + whole.chunk_bytes + whole.costs.buffer_bytes
+    least = CONTEXT_BYTES + least_beside_weights(whole)
     assert host.part("host.room.cards").CONTEXT_BYTES == CONTEXT_BYTES
     assert on_card(whole, least).fits
     assert not on_card(whole, least - 1).fits
     with pytest.raises(ValueError, match="are free on cuda:0"):
         host.sample(model, **SIZE)
+
+
+@pytest.mark.parametrize("dtype", ["model", "fp8"])
+@pytest.mark.parametrize("inputs", [{}, {"batch_size": 2, "cfg": 3.0}], ids=["one", "batch, cfg"])
+def test_no_more_is_on_its_way_to_host_memory_than_is_reserved(monkeypatch, dtype, inputs):
+    """However far the host runs ahead: it is held, so that this does not depend on the hour."""
+    transfer, reserve = host.part("memory.transfer").Transfer, host.part("host.room.reserve")
+    cross, check, told, held = transfer._cross, reserve.check_budget, [], []
+
+    def crossing(self, copies, on_device):
+        made = cross(self, copies, on_device)
+        blocks = {t.block: t.block.size for each in self._under_way for t in each.tensors}
+        held.append(sum(blocks.values()))
+        return made
+
+    monkeypatch.setattr(transfer, "_cross", crossing)
+    monkeypatch.setattr(reserve, "check_budget", lambda b: (told.append(b), check(b)))
+    model = host.remembering(host.model(), reservoir_device="cpu", reservoir_dtype=dtype)
+    host.sample(model, **inputs)
+    (budget,) = told
+    assert 0.5 * budget.costs.crossing_bytes <= max(held) <= budget.costs.crossing_bytes

@@ -11,7 +11,6 @@ from device.clocks import Stream
 from device.conftest import left_behind
 from device.figures import PASSES, relaxed
 from device.ledger import LEDGER
-from device.tensors import OnCard
 from device.test_same_bits import latents
 
 
@@ -51,9 +50,9 @@ def test_a_tensor_on_the_wrong_device(plant):
     transfer = host.part("memory.transfer").Transfer
     fetch = transfer.fetch
 
-    def to_the_other_card(self, source):
+    def to_the_other_card(self, sources):
         self._device = torch.device("cuda", 1)
-        return fetch(self, source)
+        return fetch(self, sources)
 
     plant("memory.transfer", "Transfer.fetch", to_the_other_card)
     with pytest.raises(RuntimeError, match="same device"):
@@ -66,9 +65,11 @@ def test_noise_that_stays_on_the_host(plant):
         found()
 
 
-def test_an_arrival_that_nobody_waits_for(plant):
-    plant("memory.transfer", "Arrival.tensor", lambda self: self._tensor)
-    assert "a read beside the write" in found()
+def test_a_copy_that_nobody_waits_for(plant):
+    plant("memory.transfer", "Crossing.wait", lambda self: None)
+    said = found()
+    assert "a read beside the write" in said
+    assert "given back beside the read" in said
 
 
 def test_a_copy_that_does_not_wait_for_what_it_copies(monkeypatch):
@@ -78,23 +79,25 @@ def test_a_copy_that_does_not_wait_for_what_it_copies(monkeypatch):
 
 def test_an_event_that_is_recorded_before_the_copy(plant):
     """Whoever waits for it waits for nothing."""
+    transfer = host.part("memory.transfer").Transfer
+    cross = transfer._cross
 
-    def fetch(self, source):
-        with torch.cuda.stream(self._stream):
-            event = self._stream.record_event()
-            tensor = source.to(self._device, non_blocking=True)
-        return host.part("memory.transfer").Arrival(tensor, event)
+    def record_first(self, copies, on_device):
+        over = self._stream.record_event()
+        crossing = cross(self, copies, on_device)
+        crossing.over.clock = over.clock
+        return crossing
 
-    plant("memory.transfer", "Transfer.fetch", fetch)
+    plant("memory.transfer", "Transfer._cross", record_first)
     assert "a read beside the write" in found()
 
 
 def test_the_host_reads_what_the_card_has_not_written_yet(plant):
     send = host.part("memory.transfer").Transfer.send
 
-    def and_look(self, source, target):
-        send(self, source, target)
-        target.flatten()[0].item()
+    def and_look(self, copies):
+        send(self, copies)
+        copies[0][0].flatten()[0].item()
 
     plant("memory.transfer", "Transfer.send", and_look)
     assert "pinned memory: a read beside the write" in found()
@@ -117,10 +120,10 @@ def test_a_slot_that_is_fetched_while_it_is_still_filled(plant):
     transfer = host.part("memory.transfer").Transfer
     fetch = transfer.fetch
 
-    def on_a_stream_of_its_own(self, source):
+    def on_a_stream_of_its_own(self, sources):
         self._stream, before = Stream(self._device), self._stream
         try:
-            return fetch(self, source)
+            return fetch(self, sources)
         finally:
             self._stream = before
 
@@ -158,9 +161,28 @@ def test_two_frames_in_one_slot(plant, where):
     assert not torch.equal(latents.__wrapped__("batch", "cuda:0", where), expected)
 
 
-def test_memory_that_is_given_back_while_it_is_copied(monkeypatch):
-    monkeypatch.setattr(OnCard, "record_stream", lambda self, stream: None)
+def test_memory_that_is_given_back_while_it_is_copied(plant):
+    send = host.part("memory.transfer").Transfer.send
+
+    def and_forget(self, copies):
+        send(self, copies)
+        self._under_way.discard(self._sent)
+        self._sent = None
+
+    plant("memory.transfer", "Transfer.send", and_forget)
     assert "given back beside the read" in found()
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_memory_that_is_given_back_where_a_run_ends(plant, planted):
+    """By itself, since pinned memory that is released with the run waits too."""
+    if planted:
+        plant("memory.transfer", "_end", lambda under_way: under_way.clear())
+    transfer = host.part("memory.transfer").Transfer(torch.device("cuda", 0))
+    target = transfer.empty((4,), torch.float32)
+    transfer.send([(target, torch.ones(4, device="cuda"))])
+    del transfer
+    assert any("given back beside the read" in race for race in LEDGER.races) == planted
 
 
 def test_pinned_memory_that_is_released_while_it_is_written(plant):

@@ -113,6 +113,18 @@ def test_the_host_must_not_touch_pinned_memory_before_the_copy_is_over(pinned):
     assert "a read beside the write" in races()[0]
 
 
+def test_what_comes_to_the_host_without_a_wait_is_not_read_before_it_is_there():
+    """`to` makes pinned memory for it, so nothing else waits."""
+    LEDGER.clear()
+    here = on_card(4).to("cpu", non_blocking=True)
+    assert not LEDGER.waits
+    here.sum()
+    assert "a read beside the write" in races()[0]
+    torch.cuda.synchronize()
+    here.sum()
+    assert not races()
+
+
 def test_pinned_memory_is_not_released_before_the_copy_is_over():
     tensor = torch.zeros(1 << 17)
     torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0)

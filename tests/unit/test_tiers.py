@@ -22,13 +22,13 @@ class Noted(Transfer):
         super().__init__(torch.device("cpu"))
         self.copies = []
 
-    def send(self, source, target):
-        self.copies.append(("send", source.nbytes))
-        super().send(source, target)
+    def send(self, copies):
+        self.copies += [("send", source.nbytes) for _, source in copies]
+        super().send(copies)
 
-    def fetch(self, source):
-        self.copies.append(("fetch", source.nbytes))
-        return super().fetch(source)
+    def fetch(self, sources):
+        self.copies += [("fetch", source.nbytes) for source in sources]
+        return super().fetch(sources)
 
 
 def copies_of_a_chunk(policy, rows, chunk, dtype="model"):

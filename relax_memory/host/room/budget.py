@@ -51,8 +51,9 @@ class Budget:
     @property
     def device_bytes(self) -> int:
         """Needed on the device beside the weights, which the host may offload in part."""
-        bank = 0 if self.storage.device == "cpu" else self.costs.bank_bytes
-        return self.chunk_bytes + self.costs.buffer_bytes + bank
+        costs = self.costs
+        stored = costs.crossing_bytes if self.storage.device == "cpu" else costs.bank_bytes
+        return self.chunk_bytes + costs.buffer_bytes + stored
 
     @property
     def host_bytes(self) -> int:
@@ -178,6 +179,7 @@ def _at_once(scenes: Sequence[Costs], moments_bytes: int) -> Costs:
     return Costs(
         bank_bytes=max(scene.bank_bytes for scene in scenes),
         buffer_bytes=max(scene.buffer_bytes for scene in scenes) + moments_bytes,
+        crossing_bytes=max(scene.crossing_bytes for scene in scenes),
     )
 
 
