@@ -160,6 +160,14 @@ REFUSED = {
         lambda: whole() + area(masked(part(), LEFT)),
         "has a mask with an area",
     ),
+    "a mask below nothing": (
+        lambda: whole() + masked(part(), LEFT - 0.5),
+        "has a mask with values from -0.5 to 0.5, but",
+    ),
+    "a mask that is no number": (
+        lambda: whole() + masked(part(), LEFT * torch.nan),
+        "has a mask with values from nan to nan, but",
+    ),
     "a mask for every frame": (
         lambda: whole() + masked(part(), LEFT.repeat(21, 1, 1)),
         r"has a mask of shape \[21, 32, 32\], but one picture .*: choose one frame",

@@ -52,11 +52,16 @@ def check_area(name: str, options: Mapping[str, Any], size: tuple[int, int]) -> 
             f"{name} conditioning has a mask with an area, which the host cannot apply to videos: "
             'set set_cond_area to "default" in Conditioning Set Mask and use no area.'
         )
-    one_picture = mask.ndim in (3, 4) and mask.shape[-3] == 1
-    if not one_picture or not mask.isfinite().all():
+    if mask.ndim not in (3, 4) or mask.shape[-3] != 1 or not mask.numel():
         raise ValueError(
             f"{name} conditioning has a mask of shape {list(mask.shape)}, but one picture that "
             "holds for the whole film is needed, [1, height, width]: choose one frame of it."
+        )
+    least, most = (extreme.item() for extreme in mask.detach().aminmax())
+    if not 0 <= least <= most < torch.inf:
+        raise ValueError(
+            f"{name} conditioning has a mask with values from {least:g} to {most:g}, but it says "
+            "how much a prompt counts, from 0 to 1: mend what makes it."
         )
 
 
