@@ -43,6 +43,14 @@ def graph(text, *, chunks=CHUNKS, **settings):
     }
 
 
+def streamed(asked):
+    """The graph with Relax Forcing Stream in the place of the sampler."""
+    asked["video"]["class_type"] = "RelaxForcingStream"
+    asked["video"]["inputs"] |= {"vae": ["models", 2], "fps": 16.0, "filename_prefix": "steered"}
+    asked["save"]["inputs"]["samples"] = ["video", 1]
+    return asked
+
+
 def decoded(asked):
     """The graph with a video file, which carries the graph."""
     decode = node("RelaxForcingDecode", samples=["video", 0], vae=["models", 2], fps=16.0)
@@ -54,8 +62,13 @@ def carried(server, job):
     """The graph that the video file of a job carries."""
     (shown,) = job.of("RelaxForcingDecode", "outputs")
     file = shown["images"][0]
-    with av.open(str(server.folder / "output" / file["subfolder"] / file["filename"])) as video:
-        return json.loads(video.metadata["prompt"])
+    return prompt_in(server.folder / "output" / file["subfolder"] / file["filename"])
+
+
+def prompt_in(video):
+    """The graph that a video file carries."""
+    with av.open(str(video)) as container:
+        return json.loads(container.metadata["prompt"])
 
 
 def latents(server, job) -> torch.Tensor:

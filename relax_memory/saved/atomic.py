@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
 import hashlib
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,27 @@ def write_whole(path: Path, data: bytes) -> None:
             unlink(part)
         raise
     sync_folder(path.parent)
+
+
+def write_checked(path: Path, name: str, content: object) -> None:
+    """Write what JSON can hold, under a name, so that damage is told. Raises OSError."""
+    told = {"checksum": _checksum(content), name: content}
+    write_whole(path, json.dumps(told, indent=2).encode())
+
+
+def read_checked(path: Path, name: str) -> object:
+    """What `write_checked` wrote. Raises OSError, or ValueError for another file or damage."""
+    try:
+        told = json.loads(path.read_bytes())
+        if told["checksum"] == _checksum(told[name]):
+            return told[name]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is not ours.") from error
+    raise ValueError(f"{path} is damaged.")
+
+
+def _checksum(content: object) -> str:
+    return checksum(json.dumps(content, sort_keys=True).encode())
 
 
 def checksum(data: bytes) -> str:

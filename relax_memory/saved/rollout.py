@@ -5,14 +5,13 @@ all that is needed to continue: chunks carry what they were made from and what t
 """
 
 import errno
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TypeVar, get_origin
+from typing import Any, TypeVar, get_origin
 
 import filelock
 import torch
@@ -21,8 +20,9 @@ from torch import Tensor
 from ..disk import sync_folder, unlink
 from ..grid import WAN
 from ..scenes import Film, film_of
-from .atomic import PART, checksum, write_whole
+from .atomic import PART, read_checked, write_checked
 from .chunk import FILE_NAME, FORMAT, SavedChunk, check_format, index_and_checksum, peek_key
+from .graph import GRAPH, read_graph
 from .inputs import INPUTS
 
 DESCRIPTION = "rollout.json"
@@ -87,10 +87,11 @@ class SavedRollout:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all chunk files and of the inputs."""
+        """Bytes of all chunk files, of the inputs and of the graph."""
         with suppress(OSError):
-            inputs = [path for path in [self.folder / INPUTS] if path.exists()]
-            return sum(path.stat().st_size for path in (*self.files, *inputs))
+            others = [self.folder / name for name in (INPUTS, GRAPH)]
+            paths = (*self.files, *(path for path in others if path.exists()))
+            return sum(path.stat().st_size for path in paths)
         return 0
 
     @property
@@ -104,12 +105,10 @@ class SavedRollout:
     def description(self) -> Description | None:
         """What `describe` wrote; None when it is missing, damaged or of another version."""
         try:
-            content = json.loads((self.folder / DESCRIPTION).read_bytes())
-            if content["checksum"] != _checksum(content["rollout"]):
-                return None
-            check_format(content["rollout"])
-            return Description(**content["rollout"]["description"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            told: Any = read_checked(self.folder / DESCRIPTION, "rollout")
+            check_format(told)
+            return Description(**told["description"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     @property
@@ -128,6 +127,11 @@ class SavedRollout:
         description = self.description
         value = description.settings.get(setting) if description else None
         return value if isinstance(value, type(usual)) else usual
+
+    @property
+    def graph(self) -> dict[str, object]:
+        """Prompt and workflow that made it last; empty where they are not known."""
+        return read_graph(self.folder)
 
     @property
     def taken_from(self) -> str:
@@ -230,8 +234,7 @@ class SavedRollout:
     def describe(self, description: Description) -> None:
         """Write or replace the description. Raises OSError."""
         rollout = {"format": FORMAT, "description": asdict(description)}
-        content = {"checksum": _checksum(rollout), "rollout": rollout}
-        write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2).encode())
+        write_checked(self.folder / DESCRIPTION, "rollout", rollout)
 
     def mark_as(self, mark: str) -> None:
         """Replace its mark, also while someone writes to it. Raises OSError."""
@@ -254,7 +257,7 @@ class SavedRollout:
             with self.hold():
                 for path in reversed(self.files):
                     unlink(path)
-                for name in (PART, INPUTS, DESCRIPTION, KEPT, FORGOTTEN):
+                for name in (PART, INPUTS, GRAPH, DESCRIPTION, KEPT, FORGOTTEN):
                     unlink(self.folder / name)
         except filelock.Timeout:
             return False
@@ -286,7 +289,3 @@ def _seconds(description: Description, count: int) -> str:
 def _words(description: Description) -> str:
     words = description.settings.get(FIRST_WORDS)
     return words if isinstance(words, str) and words.isprintable() else ""
-
-
-def _checksum(content: object) -> str:
-    return checksum(json.dumps(content, sort_keys=True).encode())

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import json
 import logging
 import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import comfy.model_management
 import comfy.sd
 import comfy.utils
@@ -16,6 +18,7 @@ import folder_paths
 import pytest
 import tiny
 import torch
+from comfy.cli_args import args
 from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from conftest import ROOT
@@ -23,6 +26,7 @@ from conftest import ROOT
 from relax_memory.film.mp4 import VideoWriter
 from relax_memory.host.sampling.generate import Request, generate
 from relax_memory.saved.chunk import SavedChunk
+from relax_memory.saved.graph import write_graph
 
 MODEL = tiny.model("wan")  # the one that `tiny.remembering` has
 POSITIVE, NEGATIVE, OTHER = (tiny.conditioning(seed) for seed in (1, 2, 3))
@@ -594,16 +598,25 @@ def test_resume_refuses_a_path(output, tmp_path):
             tiny.node("RelaxForcingResume", rollout=name)
 
 
-def test_resume_closes_what_a_kill_has_left_of_the_video(output):
-    """The fragments of a writer whose process has died, named by its rollout."""
+@pytest.mark.parametrize("disabled", [False, True])
+def test_resume_closes_what_a_kill_has_left_of_the_video(output, disabled, monkeypatch):
+    """The fragments of a writer whose process has died, named by its rollout, with its graph."""
     with accident(2, interrupt), pytest.raises(InterruptProcessingException):
         crash_run.stream(output)
     (left,) = output.rglob("*.partial.mp4")
-    writer = VideoWriter(output / "killed.mp4", fps=16, width=48, height=32)
+    told = {"prompt": "first words"}
+    writer = VideoWriter(output / "killed.mp4", fps=16, width=48, height=32, metadata=told)
     for _ in range(2):
         writer.append(torch.zeros(3, 32, 48, 3, dtype=torch.uint8))
     writer._file.close()
     writer.partial.replace(left)
+    (rollout,) = (output / "relax_forcing").iterdir()
+    write_graph(rollout, {"prompt": "last words", "workflow": {"nodes": []}})
+    monkeypatch.setattr(args, "disable_metadata", disabled)
     resume(options()[0])
     assert b"moof" not in left.read_bytes()
     assert len(crash_run.pictures(left)) == 6
+    with av.open(str(left)) as container:
+        tags = {tag: json.loads(container.metadata[tag]) for tag in told}
+        assert tags == (told if disabled else {"prompt": "last words"})
+        assert ("workflow" in container.metadata) != disabled

@@ -12,12 +12,15 @@ import server
 import tiny
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from comfy.cli_args import args
+from comfy_api.latest._io import Hidden, HiddenHolder
 from runs import sample
 
 from relax_memory.host.keeping import listing
 from relax_memory.host.keeping.autosave import archive_folder
 from relax_memory.host.keeping.bound import SETTING, most_bytes
 from relax_memory.host.keeping.listing import told_bytes
+from relax_memory.saved import graph
 from relax_memory.saved.archive import find_rollout, saved_rollouts
 
 
@@ -115,6 +118,88 @@ def test_a_finished_video_makes_room_by_the_setting_and_leaves_what_is_kept(fold
     assert f"Deleted the saved rollout {archive_folder() / second}." in caplog.text
 
 
+# --- the graph that made it -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def queued(monkeypatch):
+    """Let the sampler be in a graph that says so; what files carry of it."""
+
+    def queue(said):
+        prompt = {"6": {"class_type": "RelaxForcingSampler", "inputs": {}, "_meta": {"said": said}}}
+        workflow = {"nodes": [{"id": 6, "title": said}]}
+        hidden = {Hidden.prompt: prompt, Hidden.extra_pnginfo: {"workflow": workflow}}
+        holder = HiddenHolder.from_dict(hidden | {Hidden.unique_id: "6"})
+        monkeypatch.setattr(tiny.pack()["RelaxForcingSampler"], "hidden", holder)
+        return {"prompt": prompt, "workflow": workflow}
+
+    return queue
+
+
+def graph_of(name):
+    return find_rollout(archive_folder(), name).graph
+
+
+def test_a_video_has_the_graph_that_made_it_last(queued, monkeypatch):
+    first = queued("first")
+    (name,) = saved_names((1,))
+    assert graph_of(name) == first
+    changed = find_rollout(archive_folder(), name).changed_seconds
+    assert saved_names((1,)) == [name]  # makes it no younger
+    assert find_rollout(archive_folder(), name).changed_seconds == changed
+    second = queued("second")
+    assert saved_names((1,)) == [name]  # it is no part of the key
+    assert graph_of(name) == second
+    queued("a shorter one, which makes less than there is")
+    sample(seed=1, length=9, autosave=True)
+    assert graph_of(name) == second
+    longer = queued("longer")
+    sample(seed=1, length=33, autosave=True)
+    assert graph_of(name) == longer
+    assert len(saved_rollouts(archive_folder())) == 1
+    monkeypatch.setattr(args, "disable_metadata", True)
+    sample(seed=1, length=33, autosave=True)
+    assert graph_of(name) == {}  # as the one there need not be the one that made it
+    assert graph.GRAPH not in {path.name for path in (archive_folder() / name).iterdir()}
+
+
+def test_a_take_has_its_own_graph_and_leaves_that_of_its_parent(queued):
+    first = queued("first")
+    (parent,) = saved_names((1,))
+    taken = tiny.node("RelaxForcingResume", rollout=parent, until_seconds=0.6)[0]
+    second = queued("second")
+    sample(prefix=taken, seed=3, autosave=True)
+    (take,) = (r for r in saved_rollouts(archive_folder()) if r.name != parent)
+    assert (graph_of(parent), take.graph) == (first, second)
+
+
+def test_a_graph_that_cannot_be_kept_is_none_and_stops_nothing(tmp_path, monkeypatch, caplog):
+    kept = {"prompt": {"1": {"is_changed": [float("nan")], "text": "ä"}}}
+    graph.write_graph(tmp_path, kept)
+    assert graph.read_graph(tmp_path) == {"prompt": {"1": {"is_changed": [None], "text": "ä"}}}
+    deep = []
+    for _ in range(10**5):
+        deep = [deep]
+    monkeypatch.setattr(graph, "MOST_BYTES", 100)
+    for told in ({"prompt": object()}, {"prompt": deep}, {"prompt": "x" * 100}):
+        graph.write_graph(tmp_path, kept)
+        graph.write_graph(tmp_path, told)
+        assert graph.read_graph(tmp_path) == {}
+        assert caplog.text.count("is not kept") == 1
+        caplog.clear()
+    graph.write_graph(tmp_path, kept)
+    whole = (tmp_path / graph.GRAPH).read_bytes()
+    for damaged in (
+        whole[:-9],
+        whole.replace(b"text", b"txet"),
+        b"[]",
+        b'{"checksum": 1}',
+        b"\xff",
+    ):
+        (tmp_path / graph.GRAPH).write_bytes(damaged)
+        assert graph.read_graph(tmp_path) == {}
+
+
 # --- over HTTP ------------------------------------------------------------------------------------
 
 
@@ -155,7 +240,19 @@ def test_what_is_saved_is_kept_forgotten_and_brought_back_over_http(ask):
         assert (ask(listing.ROUTE)[1] == [listing.NOTHING_SAVED]) == (mark == "forgotten")
 
 
-@pytest.mark.parametrize("path", ["keep", "forget", "bring_back"])
+def test_the_graph_of_a_video_is_given_over_http(ask, queued):
+    first = queued("first")
+    (name,) = saved_names((1,))
+    _, (line,) = ask(listing.ALL_ROUTE)
+    for told in (name, line, f"└ {line}"):
+        assert ask("/relax_forcing/graph", {"rollout": told}) == (200, first)
+    (archive_folder() / name / graph.GRAPH).unlink()
+    status, answer = ask("/relax_forcing/graph", {"rollout": name})
+    assert status == 404
+    assert answer["error"].startswith(f"The workflow of {name} is not saved with it: an earlier")
+
+
+@pytest.mark.parametrize("path", ["keep", "forget", "bring_back", "graph"])
 def test_nothing_else_is_marked(ask, path, folders):
     (name,) = saved_names((1,))
     path = f"/relax_forcing/{path}"

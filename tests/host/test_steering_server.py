@@ -27,6 +27,9 @@ from steered import (
     edit_at_random,
     graph,
     latents,
+    node,
+    prompt_in,
+    streamed,
     wait,
 )
 
@@ -107,10 +110,7 @@ def ask(server, path, **request):
 
 
 def test_a_stream_is_steered_and_its_file_carries_the_graph(server):
-    asked = graph("a red circle", chunks=16)
-    asked["video"]["class_type"] = "RelaxForcingStream"
-    asked["video"]["inputs"] |= {"vae": ["models", 2], "fps": 16.0, "filename_prefix": "steered"}
-    asked["save"]["inputs"]["samples"] = ["video", 1]
+    asked = streamed(graph("a red circle", chunks=16))
     with server.running(asked) as job:
         begun(job)
         status, first = direct(server, job, "a blue square", transition="cut")
@@ -197,7 +197,7 @@ def test_an_edit_is_answered_while_a_run_is_interrupted(server):
 
 
 def test_a_steered_video_goes_on_after_its_server_is_killed(tmp_path, many_starts):
-    """With the words of the last answer, whether their chunk was begun or not."""
+    """With the graph that its rollout has, which its film has too once Resume has closed it."""
     draw = random.Random(seed := random.randrange(2**32))
     output = tmp_path / "output"
 
@@ -207,19 +207,32 @@ def test_a_steered_video_goes_on_after_its_server_is_killed(tmp_path, many_start
             status, answer = direct(server, job, draw.choice(WORDS), **draw.choice(HOW))
             assert status == 200, answer
             time.sleep(draw.random() * 0.3)
+        begun(job, answer["chunk"])
         return answer["text"]
 
-    asked = graph("a red circle | a cat", chunks=LONG)
-    with live.Server(tmp_path) as server, server.running(asked) as job:
+    asked = streamed(graph("a red circle | a cat", chunks=LONG))
+    with live.Server(tmp_path, metadata=True) as server, server.running(asked) as job:
         text = steer(server, job, 0)
         server.kill()
     killed = crash_run.saved_files(output)
     assert not job.ending and 2 <= len(killed) < LONG
-    with live.Server(tmp_path) as server:
-        with server.running(graph(text, chunks=LONG)) as job:
+    (film,) = output.rglob("*.partial.mp4")
+    with live.Server(tmp_path, metadata=True) as server:
+        (label,) = server.saved_rollouts()
+        status, kept = server.post("/relax_forcing/graph", json={"rollout": label})
+        assert (status, kept["prompt"]["words"]["inputs"]["text"]) == (200, text), seed
+        resume = node("RelaxForcingResume", rollout=label)
+        save = node("SaveLatent", samples=["resume", 0], filename_prefix="x")
+        assert server.run({"resume": resume, "save": save}).ending == "success"
+        assert prompt_in(film) == kept["prompt"]
+
+        with server.running(kept["prompt"]) as job:
             text = steer(server, job, len(killed))
         assert killed.items() <= crash_run.saved_files(output).items(), seed
-        afresh = server.run(graph(text, chunks=LONG, autosave=False))
+        _, kept = server.post("/relax_forcing/graph", json={"rollout": label})
+        assert kept["prompt"]["words"]["inputs"]["text"] == text
+        kept["prompt"]["video"]["inputs"]["autosave"] = False
+        afresh = server.run(kept["prompt"])
         assert job.sampled_steps < afresh.sampled_steps
         assert torch.equal(latents(server, job), latents(server, afresh)), (seed, text)
 

@@ -2,15 +2,18 @@
 
 import errno
 import itertools
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import folder_paths
 import torch
+from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from comfyui_version import __version__ as HOST_VERSION
 
@@ -21,6 +24,7 @@ from ...keepers import Finished
 from ...passes import Schedule
 from ...saved.archive import clean_up, delete, ended_empty, open_rollout, saved_rollouts
 from ...saved.chunk import SavedChunk
+from ...saved.graph import write_graph
 from ...saved.inputs import write_inputs
 from ...saved.rollout import (
     FIRST_SAMPLE,
@@ -56,9 +60,9 @@ def archive_folder() -> Path:
 class Autosave:
     """The saved rollout of one request, for as long as it is held.
 
-    `request` may have inputs of the rollout in the place of those that were given. `saved_chunks`
-    is how many of the request were there at the beginning. `left_behind` are the unfinished videos
-    of earlier runs that are still there.
+    `request` may have inputs of the rollout in the place of those that were given, and `graph` is
+    what makes it. `saved_chunks` is how many of the request were there at the beginning.
+    `left_behind` are the unfinished videos of earlier runs that are still there.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class Autosave:
         rollout: SavedRollout,
         keys: list[str],
         left_behind: list[Path],
+        graph: Mapping[str, object],
     ) -> None:
         self.request = request
+        self._graph = graph
         self._made = made
         self._rollout = rollout
         self._keys = ["", *keys]
@@ -103,6 +109,7 @@ class Autosave:
         self.request = request
         self._keys[1 : len(keys) + 1] = keys
         _keep_inputs(self._rollout, request, self._made)
+        _keep_graph(self._rollout, self._graph)
 
     def keep(self, finished: Finished) -> None:
         """Put a finished chunk on disk, unless it came from there.
@@ -143,11 +150,13 @@ def autosave(
     storyboard: Storyboard,
     schedule: Schedule,
     growing: Sequence[Path] = (),
+    graph: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Autosave]:
     """Hold what is saved of a request, say what that is, and clean up once it is complete.
 
     Args:
         growing: unfinished videos of this run in the output folder; the next run is told of them.
+        graph: prompt and workflow as files carry them, with the words that the request has.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -167,7 +176,7 @@ def autosave(
             ended = ended_empty(folder, made)
             left_behind = _left_behind([rollout, *ended])
             videos = [name_in_output(video) for video in (*left_behind, *growing)]
-            _describe(rollout, request, model, made, videos, planned_chunks=len(keys))
+            _describe(rollout, request, model, made, videos, graph, planned_chunks=len(keys))
             for other in ended:
                 delete(other)
         except OSError as error:
@@ -175,7 +184,7 @@ def autosave(
                 f"autosave cannot write to {folder} ({error.strerror or error}): "
                 f"{advice(error, folder)}, or turn autosave off."
             ) from error
-        saving = Autosave(request, made, rollout, keys, left_behind)
+        saving = Autosave(request, made, rollout, keys, left_behind, graph)
         if saving.saved_chunks:
             counts = saving.saved_chunks, len(keys)
             spoilt = [
@@ -211,9 +220,14 @@ def _left_behind(rollouts: Iterable[SavedRollout]) -> list[Path]:
 
 
 def close_left_behind(rollout: SavedRollout) -> None:
-    """Let any player show the unfinished videos that a killed run of this rollout has left."""
+    """Let any player show the unfinished videos that a killed run of this rollout has left.
+
+    They carry the graph of the rollout, which may have had later words than the last picture.
+    """
+    graph = {} if args.disable_metadata else rollout.graph
+    tags = {name: json.dumps(told) for name, told in graph.items()}
     for video in _left_behind([rollout]):
-        close(video)
+        close(video, tags=tags or None)
 
 
 def _begun(videos: Iterable[Path]) -> list[Path]:
@@ -227,10 +241,11 @@ def _describe(
     model: ModelPatcher,
     made: dict[str, str],
     videos: list[str],
+    graph: Mapping[str, object],
     *,
     planned_chunks: int,
 ) -> None:
-    """Write what the rollout is to become, unless that is what it says."""
+    """Write what the rollout is to become, and by which graph, unless that is what it says."""
     before = rollout.description
     settings = ("seed", "steps", "cfg", "frames_per_chunk", "prefix_frames", "batch_size")
     words = request.words or (before and before.settings.get(FIRST_WORDS))
@@ -254,6 +269,8 @@ def _describe(
         },
     )
     _keep_inputs(rollout, request, made)
+    if planned_chunks == description.planned_chunks or planned_chunks > rollout.chunk_count:
+        _keep_graph(rollout, graph)  # another one makes no more than a beginning that is there
     if description != before:
         rollout.describe(description)
 
@@ -263,6 +280,13 @@ def _keep_inputs(rollout: SavedRollout, request: Request, made: dict[str, str]) 
         write_inputs(rollout.folder, computed_inputs(request, made))
     except OSError as error:  # chunks are smaller and may still find room
         logger.warning("The inputs of %s could not be kept: %s", rollout.name, error)
+
+
+def _keep_graph(rollout: SavedRollout, graph: Mapping[str, object]) -> None:
+    try:
+        write_graph(rollout.folder, graph)
+    except OSError as error:
+        logger.warning("The graph of %s could not be kept: %s", rollout.name, error)
 
 
 def _pack_version() -> str:

@@ -1,4 +1,6 @@
-"""What is saved, in lines for people, and what they mark it as: for nodes and for our routes."""
+"""What is saved, in lines for people, what they mark it as, and the graph that made it: for nodes
+and for our routes.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,8 +20,8 @@ MARKS = {"keep": KEPT, "forget": FORGOTTEN, "bring back": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Marking:
-    """A request to mark a rollout: its name, or a line of a list that begins with it."""
+class Named:
+    """A request about a rollout: its name, or a line of a list that begins with it."""
 
     rollout: str
 
@@ -74,12 +76,28 @@ def mark(label: str, how: str) -> str:
     return f"{rollout.name} stays {stays}, as usual."
 
 
+def graph_of(label: str) -> dict[str, object]:
+    """Prompt and workflow that made a rollout.
+
+    Raises:
+        ValueError: none is saved of that name, or its graph is not.
+    """
+    rollout = find_rollout(archive_folder(), label)
+    if graph := rollout.graph:
+        return graph
+    raise ValueError(
+        f"The workflow of {rollout.name} is not saved with it: an earlier version of the pack made "
+        "it, or ComfyUI with --disable-metadata. A finished video file may carry it."
+    )
+
+
 def serve_saved() -> None:
-    """Let the browser and other programs ask for the lists and mark what is saved."""
+    """Let the browser and other programs ask for what is saved and mark it."""
     for route, labels in ((ROUTE, saved_labels), (ALL_ROUTE, all_labels)):
         serve_get(route, _listing(labels))
     for how in MARKS:
-        serve_post(f"/relax_forcing/{how.replace(' ', '_')}", Marking, _marking(how))
+        serve_post(f"/relax_forcing/{how.replace(' ', '_')}", Named, _answering(_marking(how)))
+    serve_post("/relax_forcing/graph", Named, _answering(graph_of))
 
 
 def told_bytes(count: int) -> str:
@@ -108,10 +126,14 @@ def _listing(labels: Callable[[], list[str]]) -> Callable[[], Awaitable[list[str
     return answer
 
 
-def _marking(how: str) -> Callable[[Marking], Awaitable[object]]:
-    async def answer(asked: Marking) -> object:
+def _marking(how: str) -> Callable[[str], dict[str, object]]:
+    return lambda label: {"said": mark(label, how)}
+
+
+def _answering(do: Callable[[str], dict[str, object]]) -> Callable[[Named], Awaitable[object]]:
+    async def answer(asked: Named) -> object:
         try:
-            return {"said": await asyncio.to_thread(mark, asked.rollout, how)}
+            return await asyncio.to_thread(do, asked.rollout)
         except ValueError as error:
             raise Refused(404, str(error)) from error
         except OSError as error:

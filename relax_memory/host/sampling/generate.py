@@ -62,7 +62,7 @@ def generate(
     storyboard = request.storyboard
     growing = live.partials if live else ()
     saving = (
-        autosave(request, model, storyboard, schedule, growing)
+        autosave(request, model, storyboard, schedule, growing, desk.graph)
         if request.autosave
         else nullcontext()
     )

@@ -22,6 +22,7 @@ from ...direction.chunks import Chunks
 from ...direction.editing import Edit, edited
 from ...direction.script import TRANSITIONS, Transition
 from ...direction.shots import Shot
+from ..film.output import workflow_metadata
 from ..request import Request
 from ..web.gate import Refused, shown
 from .graph import Graph
@@ -54,8 +55,8 @@ class _Queued:
 class Desk:
     """Takes edits of one rollout, from whichever thread.
 
-    `request` is what the sampling thread makes, as it is steered; `client_id` is the browser that
-    queued it, if one did.
+    `request` is what the sampling thread makes, as it is steered, and `graph` what files carry of
+    the graph that says so; `client_id` is the browser that queued it, if one did.
 
     Args:
         request: what was asked for.
@@ -73,6 +74,7 @@ class Desk:
             fps=Fraction(request.fps),
         )
         self._graph = Graph(hidden)
+        self.graph = workflow_metadata(hidden)
         self.client_id = getattr(getattr(PromptServer, "instance", None), "client_id", None)
         self._node_id = hidden.unique_id if hidden else None
         self._begun: int | None = None
