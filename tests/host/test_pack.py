@@ -126,7 +126,8 @@ def test_the_host_loads_the_pack_with_the_nodes_of_the_contract():
 def test_help_pages_and_what_is_named_here_come_to_the_browser():
     tiny.pack()
     assert host_nodes.EXTENSION_WEB_DIRS[ROOT.name] == str(ROOT / "web")
-    assert {path.name for path in ROOT.glob("web/**/*.js")} == {"directed.js", "settings.js"}
+    scripts = {path.stem for path in ROOT.glob("web/**/*.js")}
+    assert scripts == {"directed", "saved", "settings"}
 
 
 @pytest.mark.parametrize("node_id", CONTRACT)
