@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..relax_memory.film.mp4 import check_fps
 from ..relax_memory.grid import WAN
-from ..relax_memory.host.film.cuts import pieces_of
+from ..relax_memory.host.film.cuts import chapters_of, pieces_of
 from ..relax_memory.host.film.decode import check_decodable
 from ..relax_memory.host.film.made import made_videos, times_remade
 from ..relax_memory.host.film.naming import fill_in
@@ -91,7 +91,7 @@ class RelaxForcingDecode(io.ComfyNode):
         latents = samples["samples"]
         name = fill_in(filename_prefix, cls.hidden)
         check_decodable(vae, latents)
-        pieces = pieces_of(samples)
+        pieces, chapters = pieces_of(samples), chapters_of(samples, fps)
         batch, _, frames, height, width = latents.shape
         scale = vae.spacial_compression_decode()
 
@@ -102,6 +102,7 @@ class RelaxForcingDecode(io.ComfyNode):
                 width=width * scale,
                 height=height * scale,
                 metadata=workflow_metadata(cls.hidden),
+                chapters=chapters,
             )
 
         files = write_videos(vae, latents, open_writer, fps=fps, pieces=pieces)

@@ -93,7 +93,7 @@ class RelaxForcingResume(io.ComfyNode):
         close_left_behind(saved)
         fps = saved.told(FPS, WAN.fps)
         until = partial(_frame, until_seconds, fps=fps) if until_seconds else None
-        latents, pieces = saved.film(until)
+        latents, pieces, shots = saved.film(until)
         said = [saved.label]
         if until:
             said.append(f"until {video_seconds(latents.shape[2], fps):.2f} s")
@@ -113,7 +113,7 @@ class RelaxForcingResume(io.ComfyNode):
             saved.told("frames_per_chunk", 0),
             saved.told("seed", -1),
         )
-        return io.NodeOutput(latent_of(latents, pieces, take))
+        return io.NodeOutput(latent_of(latents, pieces, take, shots))
 
 
 def _frame(until_seconds: float, frames: int, *, fps: float) -> int:

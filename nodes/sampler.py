@@ -12,6 +12,7 @@ from ..relax_memory.host.gates.latent import check_size
 from ..relax_memory.host.gates.tracks import check_no_tracks
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
+from ..relax_memory.host.sampling.film import shots_of
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.sampling.sampler import MemorySampler
 from ..relax_memory.host.steering.desk import Desk, times_steered
@@ -198,7 +199,8 @@ class RelaxForcingSampler(io.ComfyNode):
         request = desk.request
         seconds = video_seconds(request.latent_frames, request.fps)
         tell_made(seconds, videos=request.batch_size)
-        return io.NodeOutput(latent_of(latents, request.storyboard.pieces, request.take), trace)
+        film = request.storyboard.pieces, request.take, shots_of(request)
+        return io.NodeOutput(latent_of(latents, *film), trace)
 
 
 class RelaxForcingSamplerSelect(io.ComfyNode):

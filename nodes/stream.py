@@ -17,7 +17,7 @@ from ..relax_memory.host.first_words import first_words
 from ..relax_memory.host.gates.tracks import check_no_tracks
 from ..relax_memory.host.notice import note, speaking, tell_made
 from ..relax_memory.host.request import make_request
-from ..relax_memory.host.sampling.film import chapters_of
+from ..relax_memory.host.sampling.film import chapters_of, shots_of
 from ..relax_memory.host.sampling.generate import generate
 from ..relax_memory.host.steering.desk import Desk, times_steered
 from .decode import FILENAME_PREFIX, FPS, ONE_OF_MANY
@@ -107,7 +107,7 @@ class RelaxForcingStream(io.ComfyNode):
         tell_made(seconds, videos=len(files))
         return io.NodeOutput(
             videos,
-            latent_of(latents, request.storyboard.pieces, request.take),
+            latent_of(latents, request.storyboard.pieces, request.take, shots_of(request)),
             trace,
             ui=ui.PreviewVideo([saved_result(file) for file in files]),
         )

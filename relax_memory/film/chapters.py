@@ -36,7 +36,7 @@ def chapters_of(starts: Sequence[tuple[float, str]], seconds: float) -> list[Cha
             start=_milliseconds(start),
             end=_milliseconds(end),
             time_base=MILLISECONDS,
-            metadata={"title": _shown(title) or str(number)},
+            metadata={"title": shown(title) or str(number)},
         )
         for number, ((start, title), (end, _)) in enumerate(pairwise([*begun, (seconds, "")]), 1)
     ]
@@ -47,7 +47,7 @@ def _milliseconds(seconds: float) -> int:
     return math.ceil(round(seconds * 1000, 3))
 
 
-def _shown(title: str) -> str:
+def shown(title: str) -> str:
     """A title in one line that a file can hold."""
     encodable = title.encode("utf-8", "ignore").decode()
     text = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", encodable).strip()

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -164,8 +165,11 @@ class SavedRollout:
         """The latents of `film`."""
         return self.film()[0]
 
-    def film(self, until: Callable[[int], int] | None = None) -> tuple[Tensor, Film]:
-        """All chunks that can be used as one video `[B, C, T, H, W]`, and its pieces.
+    def film(
+        self, until: Callable[[int], int] | None = None
+    ) -> tuple[Tensor, Film, list[tuple[int, str]]]:
+        """All chunks that can be used as one video `[B, C, T, H, W]`, its pieces, and where words
+        begin, with the first of them; none for a video of one shot.
 
         Args:
             until: from how many frames there are to the one at which it is to end; it ends with the
@@ -187,8 +191,12 @@ class SavedRollout:
             end = until(ends[-1])
             nearest = min(range(len(ends)), key=lambda index: abs(ends[index] - end))
             found = found[: nearest + 1]
-        pieces = film_of((chunk.trace.frames[0], chunk.trace.scene) for chunk in found)
-        return torch.cat([chunk.latents for chunk in found], dim=2), pieces
+        traces = [chunk.trace for chunk in found]
+        pieces = film_of((trace.frames[0], trace.scene) for trace in traces)
+        alike = groupby(traces, key=lambda trace: (trace.words, trace.scene))
+        shots = [(next(group).frames[0], words) for (words, _), group in alike]
+        latents = torch.cat([chunk.latents for chunk in found], dim=2)
+        return latents, pieces, shots if len(shots) > 1 and any(t.words for t in traces) else []
 
     def may_have(self, index: int, key: str) -> bool:
         """Whether the chunk `index` says that this is its key, or cannot be read, or is lost."""

@@ -16,6 +16,7 @@ import comfy.model_management
 import crash_run
 import folder_paths
 import latent_preview
+import nodes as host_nodes
 import numpy
 import pytest
 import tiny
@@ -24,6 +25,7 @@ import torch
 from comfy.cli_args import args
 from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_execution.utils import CurrentNodeContext
+from comfy_extras.nodes_wan import TrimVideoLatent
 from server import PromptServer
 
 from demo.bundle import load_clip
@@ -54,8 +56,8 @@ def output(tmp_path, monkeypatch):
 
 
 def sample(**settings):
-    model, positive = tiny.remembering(), tiny.conditioning(1)
-    return tiny.node("RelaxForcingSampler", model=model, positive=positive, **VIDEO | settings)
+    inputs = {"model": tiny.remembering(), "positive": tiny.conditioning(1)} | VIDEO | settings
+    return tiny.node("RelaxForcingSampler", **inputs)
 
 
 def stream(vae=None, fps=16.0, **settings):
@@ -313,14 +315,62 @@ def test_a_steered_file_has_the_last_words_in_both_tags_also_after_a_kill(tmp_pa
         assert tags["workflow"]["nodes"][0]["widgets_values"][0] == words
 
 
-def test_chapters_are_called_by_the_words_of_their_shots():
-    script = parse("GLOBAL: a film\n[0s] a cat\n[1.3s] a dog")
-    prompts = tuple(map(tiny.conditioning, (1, 2)))
-    positive = with_direction(Directed(script=script, prompts=prompts))
-    ((video,), *_) = stream(positive=positive, autosave=False)
-    with av.open(video.get_stream_source()) as container:
-        chapters = [(c["metadata"]["title"], c["start"]) for c in container.chapters()]
-    assert chapters == [("a cat", 0), ("a dog", 1313)]
+LONG = "a dog that " + "runs and " * 20 + "sleeps"
+
+
+def directed(text):
+    script = parse(text)
+    prompts = tuple(tiny.conditioning(seed) for seed, _ in enumerate(script.cues))
+    return with_direction(Directed(script=script, prompts=prompts))
+
+
+def chapters_in(videos):
+    """Title and second of each, the same in every file."""
+    found = []
+    for video in videos:
+        with av.open(video.get_stream_source()) as container:
+            found.append(
+                [(c["metadata"]["title"], c["start"] / 1000) for c in container.chapters()]
+            )
+    assert found == found[:1] * len(found)
+    return found[0]
+
+
+def decode(latent, fps=16.0):
+    given = {"samples": latent, "vae": tiny_vae.vae(), "fps": fps}
+    return tiny.node("RelaxForcingDecode", filename_prefix="video/whole", **given)[0]
+
+
+@pytest.mark.parametrize("how", ["keep", "cut"])
+def test_chapters_are_called_by_the_words_of_their_shots(how):
+    positive = directed(f"GLOBAL: a film\n[0s] a cat\n[1.3s {how}] {LONG}")
+    inputs = {"positive": positive, "autosave": False}
+    told = [("a cat", 0.0), (LONG[:59] + "…", 1.313)]
+    videos, streamed, _ = stream(**inputs)
+    assert chapters_in(videos) == told
+    latent, _ = sample(**inputs | {"batch_size": 2})
+    for made in (latent, streamed):
+        assert chapters_in(decode(made)) == told
+    (one,) = host_nodes.LatentFromBatch().frombatch(latent, 1, 1)
+    assert chapters_in(decode(one, fps=32.0)) == [("a cat", 0.0), (told[1][0], 0.657)]
+
+
+def test_a_video_without_shots_or_of_another_length_has_no_chapters():
+    positive = directed("[0s] a cat\n[1.3s] a dog")
+    latent, _ = sample(positive=positive, autosave=False)
+    (shorter,) = TrimVideoLatent.execute(latent, 3).result
+    assert chapters_in(decode(shorter)) == []
+    assert chapters_in(decode(sample(positive=directed("[0s] a cat"), autosave=False)[0])) == []
+
+
+@pytest.mark.parametrize("text", ["[0s] a cat\n[1.3s] a dog", "Scene a: a cat\nScene b: a cat"])
+def test_a_saved_video_has_the_chapters_that_it_had(output, text):
+    videos, *_ = stream(positive=directed(text))
+    (name,) = [path.name for path in (output / "relax_forcing").iterdir()]
+    (latent,) = tiny.node("RelaxForcingResume", rollout=name)
+    assert chapters_in(decode(latent)) == chapters_in(videos)
+    (begun,) = tiny.node("RelaxForcingResume", rollout=name, until_seconds=0.6)
+    assert chapters_in(decode(begun)) == []
 
 
 @pytest.mark.parametrize(("device", "takes_turns"), [("cpu", True), ("cpu:0", False)])

@@ -251,14 +251,15 @@ def test_a_rollout_knows_where_it_is_cut(tmp_path):
     saved.folder.mkdir()
     for index, scene in enumerate((0, 0, 1, 0)):
         made = chunk(index)
-        trace = dataclasses.replace(made.trace, scene=scene)
+        trace = dataclasses.replace(made.trace, scene=scene, words="ab"[index == 1])
         dataclasses.replace(made, trace=trace).write(saved.folder)
-    latents, pieces = saved.film()
+    latents, pieces, shots = saved.film()
     assert latents.shape[2] == 12
     assert pieces == ((0, 0), (6, 1), (9, 0))
+    assert shots == [(0, "a"), (3, "b"), (6, "a"), (9, "a")]
     damage(saved.files[3])
     assert saved.film()[1] == ((0, 0), (6, 1))
-    assert rollout(tmp_path / "other").film()[1] == WHOLE
+    assert rollout(tmp_path / "other").film()[1:] == (WHOLE, [])
 
 
 def test_a_shorter_video_uses_the_beginning(tmp_path):

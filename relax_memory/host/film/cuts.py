@@ -1,20 +1,24 @@
-"""How a LATENT carries the pieces of its film, and what it is taken from: small keys, which other
-nodes copy and ignore.
+"""How a LATENT carries the pieces and the shots of its film, and what it is taken from: small keys,
+which other nodes copy and ignore.
 
-Pieces are kept by their lengths, so that latents which another node has shortened or joined are
-known by their number of frames.
+Pieces and shots are kept by their lengths, so that latents which another node has shortened or
+joined are known by their number of frames.
 """
 
-from collections.abc import Mapping
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ...film.chapters import shown
+from ...grid import WAN
 from ...scenes import WHOLE, Film, ends, film_of
 
 KEY = "relax_forcing_pieces"
+SHOTS = "relax_forcing_shots"
 TAKE = "relax_forcing_take"
+OURS = {KEY, SHOTS, TAKE}
 
 
 class Take(NamedTuple):
@@ -54,9 +58,26 @@ def take_of(latent: Mapping[str, Any]) -> Take:
     return Take(*latent.get(TAKE, ()))
 
 
-def latent_of(latents: Tensor, pieces: Film, take: Take = UNKNOWN) -> dict[str, Any]:
-    """The host's LATENT of a film `[B, C, T, h, w]`: the scene and the frames of each piece."""
-    latent = {"samples": latents} | ({} if take == UNKNOWN else {TAKE: take})
+def latent_of(
+    latents: Tensor,
+    pieces: Film,
+    take: Take = UNKNOWN,
+    shots: Sequence[tuple[int, str]] = (),
+) -> dict[str, Any]:
+    """The host's LATENT of a film `[B, C, T, h, w]`: the scene and the frames of each piece.
+
+    Args:
+        shots: the latent frame with which each begins, and its words.
+    """
+    latent: dict[str, Any] = {"samples": latents}
+    if take != UNKNOWN:
+        latent[TAKE] = take
+    if shots:
+        starts = [first for first, _ in shots] + [latents.shape[2]]
+        latent[SHOTS] = tuple(
+            (shown(words), end - first)
+            for (_, words), (first, end) in zip(shots, pairwise(starts), strict=True)
+        )
     if len(pieces) == 1:
         return latent
     until = ends(pieces, latents.shape[2])
@@ -82,3 +103,13 @@ def pieces_of(latent: Mapping[str, Any], name: str = "samples") -> Film:
         )
     starts = accumulate(lengths[:-1], initial=0)
     return film_of(zip(starts, scenes, strict=True))
+
+
+def chapters_of(latent: Mapping[str, Any], fps: float) -> list[tuple[float, str]]:
+    """The second at which each shot of a LATENT begins, and its words; none where another node has
+    changed its length."""
+    words, lengths = zip(*latent.get(SHOTS, (("", 0),)), strict=True)
+    if sum(lengths) != latent["samples"].shape[2]:
+        return []
+    starts = accumulate(lengths[:-1], initial=0)
+    return [(WAN.length(start) / fps, said) for start, said in zip(starts, words, strict=True)]

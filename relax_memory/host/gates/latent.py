@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ...grid import Grid
-from ..film.cuts import KEY as PIECES
-from ..film.cuts import TAKE
+from ..film.cuts import OURS
 from .words import listed
 
 HARMLESS = {
@@ -41,7 +40,7 @@ def prefix_of(latent: Mapping[str, Any]) -> tuple[Tensor, list[str]]:
             "prefix has a noise mask, but a video continues from all of its prefix: use latents "
             "without a mask, cut to the frames to keep."
         )
-    unknown = latent.keys() - HARMLESS - {"noise_mask", "type", PIECES, TAKE}
+    unknown = latent.keys() - HARMLESS - OURS - {"noise_mask", "type"}
     if unknown:
         return samples, [f"prefix carries {listed(unknown)}, which takes no part."]
     return samples, []
