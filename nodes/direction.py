@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..relax_memory.direction.script import TRANSITIONS
-from ..relax_memory.host.directed import NOTHING, encoded, read_text, with_shot
-from ..relax_memory.host.notice import speaking
+from ..relax_memory.host.directed import NOTHING, encoded, in_words, read_text, with_shot
+from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.steering.source import with_source
 from .memory import CATEGORY
 
@@ -70,9 +70,9 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text=None) -> bool:
+    def validate_inputs(cls, text=None, transition=None) -> bool:
         if text is not None:
-            read_text(text)
+            read_text(text, transition or "cut")  # not known yet: the one that refuses nothing more
         return True
 
     @classmethod
@@ -80,6 +80,7 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
     def execute(cls, clip, text, transition, blend_seconds) -> io.NodeOutput:
         told = {"transition": transition, "blend_seconds": blend_seconds}
         schedule = encoded(clip, text, **told)
+        tell(in_words(read_text(text, transition), transition))
         node_id = cls.hidden and cls.hidden.unique_id
         if node_id is not None:
             schedule = with_source(schedule, clip=clip, text=text, node_id=str(node_id), **told)

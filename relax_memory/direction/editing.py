@@ -55,7 +55,7 @@ def edited(
     """
     if not edits:
         return text
-    script = parse(text)
+    script = parse(text, transition)
     direction = resolve(script, chunks, transition=transition, blend_seconds=blend_seconds)
     begins = [chunks.start(shot.first_chunk) for shot in direction.shots]
     cues = dict(_placed(script.cues, begins, chunks))

@@ -9,16 +9,27 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .marks import BRACKET, Mark, Mistake, is_number, read_bracket, read_time, set_moment
+from .marks import (
+    BRACKET,
+    Mark,
+    Mistake,
+    check_inside,
+    is_mark,
+    is_number,
+    read_bracket,
+    read_time,
+    set_moment,
+)
 from .scenes import scenes_of
-from .script import Cue, Script, ScriptError, Time, check_order
+from .script import Cue, Script, ScriptError, Time, Transition, check_order
 from .source import BAR_OR_LINE, GLOBAL, SCENE, Source, after_blanks, unescaped
 
-_OPENING = re.compile(r"\\.|(\[)", re.DOTALL)
 
-
-def parse(text: str) -> Script:
+def parse(text: str, transition: Transition = "keep") -> Script:
     """The script that a text means.
+
+    Args:
+        transition: how a shot begins that does not say it.
 
     Raises:
         ScriptError: a mistake, with its line and column and what to write instead.
@@ -30,7 +41,7 @@ def parse(text: str) -> Script:
     except Mistake as error:
         raise ScriptError(*source.place(error.at), error.sentence) from None
     check_order(cues)
-    scenes_of(cues)
+    scenes_of(cues, transition)
     return Script(cues=tuple(cues))
 
 
@@ -58,7 +69,12 @@ def _cues(source: Source) -> list[Cue]:
         mark = shot.stamp or Mark()
         if not alone:
             shot.end, mark = _take_end(source.text, shot, bracket=not stamped and len(shots) > 1)
-        _check_inside(source.text, shot)
+        if GLOBAL.match(source.text, shot.begin):
+            raise Mistake(
+                shot.begin,
+                "GLOBAL takes a line of its own: write it above, or \\GLOBAL: among the words.",
+            )
+        check_inside(source.text, shot.begin, shot.end, alone=alone)
         words = unescaped(source.text[shot.begin : shot.end])
         if not words and not alone:
             raise Mistake(shot.at, "this shot has no words: write some, or remove it.")
@@ -153,11 +169,7 @@ def _name(head: re.Match) -> str:
 
 def _check_after_bar(text: str, at: int) -> None:
     """Refuse behind a bar what belongs elsewhere."""
-    if GLOBAL.match(text, at):
-        raise Mistake(
-            at, "GLOBAL takes a line of its own: write it above, or \\GLOBAL: among the words."
-        )
-    if _is_mark(BRACKET.match(text, at), time=False):
+    if is_mark(BRACKET.match(text, at), time=False):
         raise Mistake(
             at,
             "between bars a bracket stands at the end of its shot: write a cat [5s] | a dog, or "
@@ -230,25 +242,3 @@ def _is_escaped(text: str, at: int) -> bool:
     while before and text[before - 1] == "\\":
         before -= 1
     return (at - before) % 2 == 1
-
-
-def _check_inside(text: str, shot: _Shot) -> None:
-    """Refuse a time in brackets among the words, which would be meant as a mark."""
-    for found in _OPENING.finditer(text, shot.begin, shot.end):
-        if found[1] and _is_mark(BRACKET.match(text, found.start(), shot.end), time=True):
-            raise Mistake(
-                found.start(),
-                "this time stands among the words: a start stands at the beginning of a line, and "
-                "how long a shot takes before its bar. Write \\[ for a bracket among the words.",
-            )
-
-
-def _is_mark(bracket: re.Match | None, *, time: bool) -> bool:
-    """Whether a bracket can be read, with a `time` or with anything at all."""
-    if bracket is None or not bracket[1].strip():
-        return False
-    try:
-        mark = read_bracket(bracket)
-    except Mistake:
-        return False
-    return not time or mark.first is not None

@@ -17,6 +17,13 @@ _DASHES = ("-", "–")
 _SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 _FRAMES = re.compile(r"([0-9]{1,9})f")
 _CLOCK = re.compile(r"([0-9]{1,9}):([0-5][0-9](?:\.[0-9]{1,9})?)")
+_INSIDE = re.compile(  # escapes, and what may be meant as a mark
+    r"\\.|(\[)|(?<!\S)(?:(#)(?!\S)|(@[^\S\r\n]*(?:[0-9.]+[sf]|[0-9]+:[0-9.]+)(?![^\s,.;!?])))",
+    re.DOTALL | re.IGNORECASE,
+)
+_UNCLOSED = re.compile(
+    r"\[[^\S\r\n]*(?:[0-9.]+[sf]|[0-9]+:[0-9.]+)[^\[\]\r\n]*(?:[\[\r\n]|\Z)", re.IGNORECASE
+)
 _BARE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
@@ -93,6 +100,55 @@ def _read_option(mark: Mark, words: deque[tuple[str, int]]) -> None:
         )
 
 
+def check_inside(text: str, begin: int, end: int, *, alone: bool) -> None:
+    """Refuse among words what would be meant as a mark.
+
+    Args:
+        alone: it is a prompt without any mark, in which only a time in brackets is one.
+    """
+    for found in _INSIDE.finditer(text, begin, end):
+        at, (bracket, cut, moment) = found.start(), found.groups()
+        if bracket and is_mark(BRACKET.match(text, at, end), time=True):
+            raise Mistake(
+                at,
+                "this time stands among the words: a start stands at the beginning of a line, and "
+                "how long a shot takes before its bar. Write \\[ for a bracket among the words.",
+            )
+        if bracket and not alone and is_mark(BRACKET.match(text, at, end), time=False):
+            raise Mistake(
+                at,
+                "this stands among the words: how a shot begins stands behind its time, [5s cut], "
+                "or between bars at its end. Write \\[ for a bracket among the words.",
+            )
+        if bracket and not alone and _UNCLOSED.match(text, at, end):
+            raise Mistake(
+                at, "this bracket is not closed: write ], or \\[ for a bracket among the words."
+            )
+        if cut and not alone:
+            raise Mistake(
+                at,
+                "this # stands among the words: a cut stands in the brackets, [5s #]. Write \\# "
+                "for a # among the words.",
+            )
+        if moment and not alone:
+            raise Mistake(
+                at,
+                "this moment stands among the words: write it in the brackets, [5s @0:02], or at "
+                "the end of the shot. Write \\@ for an @ among the words.",
+            )
+
+
+def is_mark(bracket: re.Match | None, *, time: bool) -> bool:
+    """Whether a bracket can be read, with a `time` or with anything at all."""
+    if bracket is None or not bracket[1].strip():
+        return False
+    try:
+        mark = read_bracket(bracket)
+    except Mistake:
+        return False
+    return not time or mark.first is not None
+
+
 def set_moment(mark: Mark, moment: Time, at: int) -> None:
     """Let the shot remember a moment; `at` is where it is said."""
     if mark.moment:
@@ -112,6 +168,8 @@ def read_time(word: str, at: int) -> Time:
         return Time(value=Fraction(match[1]), unit="f")
     if match := _CLOCK.fullmatch(word):
         return Time(value=60 * int(match[1]) + Fraction(match[2]), unit="s")
+    if not word:
+        raise Mistake(at, "a moment has its time right behind the @: write @0:02.")
     if _BARE.fullmatch(word):
         raise Mistake(
             at, f"{word} has no unit: write {word}s for seconds or {word}f for frames of the video."

@@ -1,6 +1,7 @@
 """Which scene each cue shows, and how it begins. Depends on no video, so it is told early."""
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from .script import Cue, Transition, mistake
 from .shots import Begin
@@ -19,7 +20,7 @@ def scenes_of(cues: Sequence[Cue], transition: Transition = "keep") -> list[tupl
     names: dict[str, int] = {}
     running, scenes = 0, 0
     for cue in cues:
-        name = cue.scene.casefold() if cue.scene else None
+        name = normalize("NFC", cue.scene).casefold() if cue.scene else None
         known = names.get(name) if name else None
         begin: Begin = cue.transition or transition
         if not found:

@@ -6,13 +6,14 @@ Knows where a head or a bar stands, not what a shot is.
 import re
 from bisect import bisect_right
 
-from .marks import Mistake
+from .marks import Mistake, check_inside
 
-_BLANK = r"[^\S\r\n]*"
+# Blanks, and what is seen as little: zero-width characters come with text from web pages.
+_BLANK = r"(?:[^\S\r\n]|[\u200b-\u200f\u2060\ufeff])*"
 _LINE_END = r"\r\n?|\n"
 _LINE_BEGIN = r"(?:\A|(?<=[\r\n]))"
-_HEAD = rf"scene(?:[^\S\r\n]+([^:\[\]|,.;!?\r\n]*))?{_BLANK}:"
-_SHARED_HEAD = rf"global{_BLANK}:"
+_HEAD = r"scene(?:[^\S\r\n]([^:：\[\]|,.;!?\r\n]*))?[:：]"
+_SHARED_HEAD = rf"global{_BLANK}[:：]"
 _BLANKS = re.compile(_BLANK)
 SCENE = re.compile(_HEAD, re.IGNORECASE)
 GLOBAL = re.compile(_SHARED_HEAD, re.IGNORECASE)
@@ -24,7 +25,8 @@ _ESCAPE = re.compile(
     rf"\\([\[\]|@#\\])|({_LINE_BEGIN}{_BLANK})\\(?={_HEAD}|{_SHARED_HEAD})", re.IGNORECASE
 )
 _TO_ESCAPE = re.compile(
-    rf"[\[\]|\\]|@(?=[0-9.])|({_LINE_BEGIN}{_BLANK})(?={_HEAD}|{_SHARED_HEAD})", re.IGNORECASE
+    rf"[\[\]|\\]|@(?=[^\S\r\n]*[0-9.])|(?<!\S)#(?!\S)|({_LINE_BEGIN}{_BLANK})(?={_HEAD}|{_SHARED_HEAD})",
+    re.IGNORECASE,
 )
 
 
@@ -55,6 +57,7 @@ class Source:
                     found.start(),
                     "GLOBAL takes a whole line: begin the first shot in the next one.",
                 )
+        check_inside(self.text, *line.span(2), alone=False)
         self.shared = unescaped(line[2])
         if not self.shared:
             raise Mistake(line.start(1), "GLOBAL has no words: write them behind it, or remove it.")

@@ -4,6 +4,7 @@ Nodes that know nothing of it see one prompt, and samplers the first shot. What 
 that first prompt alone would be missing in later shots, so it is refused by name.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,9 +16,18 @@ import torch
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ..direction.beginnings import beginning
 from ..direction.grammar import parse
 from ..direction.scenes import scenes_of
-from ..direction.script import Cue, Script, ScriptError, Time, Transition, check_order
+from ..direction.script import (
+    TRANSITIONS,
+    Cue,
+    Script,
+    ScriptError,
+    Time,
+    Transition,
+    check_order,
+)
 from .gates.conditioning import START_IMAGE
 
 KEY = "relax_forcing_direction"
@@ -25,6 +35,8 @@ SOURCE = "relax_forcing_source"  # the node that wrote the words, see `steering`
 OURS = (KEY, SOURCE)
 OTHERS = {*OURS, *START_IMAGE, "cross_attn", "model_conds", "uuid"}  # the prefix; the host's own
 NOTHING = -1.0  # of seconds to remember
+MOST_TOLD = 5  # names of scenes in one line
+_ZERO = Time(value=Fraction(0), unit="s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +52,44 @@ class Directed:
     blend_seconds: float = 1.0
 
 
-def read_text(text: str) -> Script:
+def read_text(text: str, transition: Transition) -> Script:
     """The script of the input `text`.
+
+    Args:
+        transition: how a shot begins that does not say it.
 
     Raises:
         ValueError: a mistake, with line and column.
     """
     try:
-        return parse(text)
+        return parse(text, transition)
     except ScriptError as error:
         raise ValueError(f"text, {error}") from None
+
+
+def in_words(script: Script, transition: Transition) -> str:
+    """How a text was understood, in a line."""
+    shots = len(script.cues)
+    names = dict.fromkeys(beginning(cue.scene) for cue in script.cues if cue.scene)
+    if shots == 1 and not names:
+        return "One prompt for the whole video"
+    scenes = len({scene for scene, _ in scenes_of(script.cues, transition)})
+    told = f"{shots} shot{'s' * (shots > 1)}"
+    told += f" in {scenes} scene{'s' * (scenes > 1)}" if scenes > 1 or names else ""
+    more = ", ..." * (len(names) > MOST_TOLD)
+    return f"{told}: {', '.join([*names][:MOST_TOLD])}{more}" if names else told
 
 
 def encoded(clip: CLIP, text: str, *, transition: Transition, blend_seconds: float) -> list:
     """The CONDITIONING of a text; every prompt is encoded once, as CLIP Text Encode does it.
 
     A single prompt is what that node would give.
+
+    Raises:
+        ValueError: a mistake in the text, or in what another node gives.
     """
-    script = read_text(text)
+    _check_how(transition, blend_seconds)
+    script = read_text(text, transition)
     texts = dict.fromkeys(cue.text for cue in script.cues)
     prompts = {words: encode(clip, words) for words in texts}
     return said(script, prompts, transition=transition, blend_seconds=blend_seconds)
@@ -94,15 +126,19 @@ def with_shot(
     start_seconds: float,
     transition: Transition,
     blend_seconds: float,
-    scene: str = "",
-    remember_seconds: float = NOTHING,
+    scene: str | None = "",
+    remember_seconds: float | None = NOTHING,
     before: list | None = None,
 ) -> list:
     """The CONDITIONING of the shots in `before` and one more.
 
     Raises:
-        ValueError: the shot cannot follow on those.
+        ValueError: the shot cannot follow on those, or is none.
     """
+    _check_how(transition, blend_seconds)
+    for name, given in (("conditioning", conditioning), ("before", before)):
+        if given == [] or (given is None and name == "conditioning"):
+            raise ValueError(f"{name} is empty: connect a prompt.")
     if any(KEY in options for _, options, *_ in conditioning):
         raise ValueError(
             "conditioning carries shots already: connect it to before, and the prompt of the new "
@@ -115,18 +151,21 @@ def with_shot(
         )
     earlier = _earlier(before)
     conditioning = _plain(conditioning)
-    scene = " ".join(scene.split())
+    scene = " ".join((scene or "").split())
+    moment = NOTHING if remember_seconds is None else remember_seconds
     cue = Cue(
         text=_words(earlier, conditioning),
-        start=_seconds(start_seconds),
+        start=_seconds("start_seconds", start_seconds),
         transition=None if scene and transition == "keep" else transition,
-        blend=_seconds(blend_seconds) if transition == "blend" else None,
+        blend=_seconds("blend_seconds", blend_seconds) if transition == "blend" else None,
         scene=scene or None,
-        moment=_seconds(remember_seconds) if remember_seconds >= 0 else None,
+        moment=None if moment < 0 else _seconds("remember_seconds", moment),
     )
+    *_, (_, begin) = scenes_of((*earlier.script.cues, cue), earlier.transition)
+    if begin in ("recache", "blend"):
+        cue = replace(cue, transition=transition)  # the scene goes on: not as others that say none
     cues = (*earlier.script.cues, cue)
     check_order(cues)
-    scenes_of(cues)
     prompts = (*earlier.prompts, conditioning)
     return with_direction(replace(earlier, script=Script(cues=cues), prompts=prompts))
 
@@ -137,7 +176,7 @@ def _earlier(before: list | None) -> Directed:
         return Directed(script=Script(cues=()), prompts=())
     directed = direction_of("before", before)
     if directed is None:
-        alone = Cue(text="shot 1", start=_seconds(0))
+        alone = Cue(text="shot 1", start=_ZERO)
         return Directed(script=Script(cues=(alone,)), prompts=(_plain(before),))
     cues = directed.script.cues
     if len(cues) > 1 and cues[0].start is None:
@@ -145,12 +184,22 @@ def _earlier(before: list | None) -> Directed:
             "before has shots without a start, so it cannot be told which of them a new one ends: "
             "write them as [0s] a cat, [5s] a dog, each in a line of its own."
         )
-    first = replace(cues[0], start=_seconds(0))
+    first = replace(cues[0], start=_ZERO)
     return replace(directed, script=Script(cues=(first, *cues[1:])))
 
 
-def _seconds(value: float) -> Time:
-    return Time(value=Fraction(str(value)), unit="s")
+def _seconds(name: str, value: float) -> Time:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, but a number of seconds is needed.")
+    return Time(value=Fraction(str(float(value))), unit="s")
+
+
+def _check_how(transition: str, blend_seconds: float) -> None:
+    """Refuse what another node may give: the host checks what is typed only."""
+    if transition not in TRANSITIONS:
+        raise ValueError(f'transition is "{transition}": use {", ".join(TRANSITIONS)}.')
+    if not 0 < blend_seconds < math.inf:
+        raise ValueError(f"blend_seconds is {blend_seconds:g}: use 0.1 or more, or keep.")
 
 
 def _words(earlier: Directed, conditioning: list) -> str:

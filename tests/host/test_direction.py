@@ -1,13 +1,16 @@
 """Shots in a CONDITIONING: from a text and from conditionings, and what other nodes do to them."""
 
 import json
+import math
 
 import nodes as host_nodes
 import pytest
+import seen
 import tiny
 import torch
 
 from demo.bundle import load_clip
+from relax_memory.direction.scenes import scenes_of
 from relax_memory.host.directed import KEY, direction_of, with_direction
 
 STORY = "[0s] a red circle\n[5s recache] a blue square\n[10s] a red circle"
@@ -164,12 +167,61 @@ def test_a_shot_follows_on_a_schedule_and_on_a_plain_prompt():
             lambda: shot(encode("red"), 4.0, before=schedule("[0s] a\n[2s-3s] b")),
             "shot at 4s: shots leave a gap",
         ),
+        (lambda: shot(encode("red"), math.nan, before=encode("red")), "start_seconds is nan"),
+        (lambda: shot(encode("red"), remember_seconds=math.inf), "remember_seconds is inf"),
+        (lambda: shot(encode("red"), transition="fade"), 'transition is "fade": use keep, recache'),
+        (lambda: shot(encode("red"), blend_seconds=0.0), "blend_seconds is 0: use 0.1 or more"),
+        (lambda: schedule(blend_seconds=math.nan), "blend_seconds is nan: use 0.1 or more"),
+        (lambda: schedule(transition="fade"), 'transition is "fade"'),
+        (lambda: shot([]), "conditioning is empty: connect a prompt"),
+        (lambda: shot(None), "conditioning is empty: connect a prompt"),
+        (lambda: shot(encode("red"), 1.0, before=[]), "before is empty: connect a prompt"),
     ],
 )
 def test_a_shot_that_cannot_follow_is_refused(make, sentence):
     with pytest.raises(ValueError) as error:
         make()
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("usual", ["keep", "recache", "blend", "cut"])
+def test_a_shot_begins_as_it_says_whatever_those_of_a_schedule_do(usual):
+    """What a schedule's own shots do that say nothing: "b" goes on in scene a, or cuts away."""
+    before = schedule("Scene a: [0s] a\n[2s] b", transition=usual)
+    for how in ("keep", "cut"):
+        if (usual == "cut") < (how == "cut"):
+            continue
+        directed = direction_of("positive", shot(encode("red"), 4.0, how, scene="A", before=before))
+        found = scenes_of(directed.script.cues, directed.transition)
+        assert found[1:] == [(usual == "cut", usual), (0, "return" if usual == "cut" else "keep")]
+
+
+def test_a_text_is_read_with_the_way_in_which_its_shots_begin():
+    text = "Scene a: [0s] a\n[2s] b\n[4s cut] Scene a: c"
+    validate = tiny.pack()["RelaxForcingPromptSchedule"].validate_inputs
+    assert validate(text=text, transition="cut")
+    assert validate(text=text)  # another node gives it
+    assert cues(schedule(text, transition="cut"))[2].scene == "a"
+    with pytest.raises(ValueError, match="line 3, column 1: scene a goes on here"):
+        validate(text=text, transition="keep")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0s: a cat, 5s: a dog", "One prompt for the whole video"),
+        ("[0s] a cat", "One prompt for the whole video"),
+        ("a | b | c", "3 shots"),
+        ("a | b | c [#]", "3 shots in 2 scenes"),
+        ("Scene of a city at night: neon, rain", "1 shot in 1 scene: of a city at night"),
+        ("Scene a: x | Scene b: y | Scene a: z", "3 shots in 2 scenes: a, b"),
+        (" | ".join(f"Scene {n}: x" for n in range(7)), "7 shots in 7 scenes: 0, 1, 2, 3, 4, ..."),
+    ],
+)
+def test_the_node_says_how_it_understood_a_text(text, told):
+    with seen.node() as browser:
+        schedule(text)
+    assert browser.texts == [told]
 
 
 def changed(conditioning, **options):

@@ -21,6 +21,7 @@ NASTY = (
     *("[5s] x", "a\n[5s cut] b", "a | b", "Scene k: a", "a\n\tScene k : b", "GLOBAL: a", "@5s"),
     *("a\r\nglobal: b", "a @0:02", "a @.5", "@ b@5 #", "[5s]# a", "a [5s]", "[", "]", "\\", "\\\\"),
     *("\\[5s]", "\\\\[", "\\Scene k: a", "a\n\\\\Scene k: b", "a\\\n[5s] b", "(a:1.2) \\(b\\)"),
+    *("@ 5s a", "a [cut] b", "# [@2s] a", "GLOBAL：a", "[0:05"),
     *("Scene a\\b: c", "a [closed] shop", "{} {0} %s", "Scene k: Scene l: a", "a\r[0s]"),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ import pytest
 from unit import naive_script
 
 from relax_memory.direction.grammar import parse
+from relax_memory.direction.scenes import scenes_of
 from relax_memory.direction.script import ScriptError
 
 WORDS = (
@@ -15,7 +16,7 @@ WORDS = (
     *("@home", "[[x]", "é", "\u2028", "Scene", "a \\", "GLOBAL warming", "x]", "{a}", "-"),
     "\u00a0",
 )  # fmt: skip
-FIRST = (r"\Scene one: x", r"\GLOBAL: x", r"\[0s] x", r"\scene: x", "scenery: x", "# x")
+FIRST = (r"\Scene one: x", r"\GLOBAL: x", r"\[0s] x", r"\scene: x", "scenery: x", r"\# x")
 LAST = (r"\@0:02", "[x] .", r"\[5s]", "a @ b", "50%")
 NAMES = ("kitchen", "Küche am Abend", "2", "B_2-x", "house", "街")
 ENDS = ("\n", "\r\n", "\n\n", "\r\n  \t\r\n", "\r")
@@ -196,6 +197,10 @@ LONG_TEXTS = {
     "a word": "[" + "x" * LONG + "] a",
     "digits": "[" + "1" * LONG + "s] a",
     "words": "[0s " + "cut " * (LONG // 4) + "] a",
+    "a name of blanks": "Scene" + " " * LONG + ".",
+    "nested brackets": "[0s] a " + "[5s" * (LONG // 3) + "]",
+    "brackets of a time": "a " + "[5" * (LONG // 2) + "] | b",
+    "signs": "[0s] a " + "@ # " * (LONG // 4),
 }
 
 
@@ -220,6 +225,7 @@ def test_a_single_prompt_stays_as_it_is(text):
     ("written", "words"),
     [
         (r"\[0s] a \| b \@0:02 \# \\", r"[0s] a | b @0:02 # \ ".strip()),
+        (r"a [closed] @ # @0:02 [cut] [5s", r"a [closed] @ # @0:02 [cut] [5s"),
         (r"\Scene kitchen: a cat", "Scene kitchen: a cat"),
         ("a cat\n \\GLOBAL: x\n\\scene : y", "a cat\n GLOBAL: x\nscene : y"),
         (r"a \Scene x: \(b:1.2\) \n", r"a \Scene x: \(b:1.2\) \n"),
@@ -230,6 +236,25 @@ def test_a_backslash_makes_words_of_marks(written, words):
     (cue,) = parse(written).cues
     assert cue.text == words
     assert cue.scene is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GLOBAL：墨画\nScene 厨房：\n[0s] 猫\nScene 街：[5s] 狗\nScene 厨房: [8s] 猫",
+        "\u200bGLOBAL: 墨画\n\u200bScene 厨房:\n\u200b[0s] 猫\nScene 街: [5s] 狗\n"
+        "\u3000Scene 厨房 ：[8s] 猫",
+    ],
+)
+def test_colons_and_blanks_may_be_those_of_any_script(text):
+    cues = parse(text).cues
+    assert [cue.text for cue in cues] == ["墨画 猫", "墨画 狗", "墨画 猫"]
+    assert [cue.scene for cue in cues] == ["厨房", "街", "厨房"]
+
+
+def test_names_of_scenes_are_the_same_however_their_letters_are_put_together():
+    cues = parse("Scene caf\u00e9: a | Scene b: b | Scene cafe\u0301: c").cues
+    assert [scene for scene, _ in scenes_of(cues)] == [0, 1, 0]
 
 
 def test_the_words_of_all_shots_come_first():
@@ -278,6 +303,23 @@ MISTAKES = {
     "a [0s] | b": (1, 3, "a shot takes some time"),
     "a [smiling] | b": (1, 4, "'smiling' is no time"),
     "a cat [5s] a dog": (1, 7, "this time stands among the words"),
+    "[0s] a\n[5s] b [cut]": (2, 8, "this stands among the words: how a shot begins stands behind"),
+    "[0s] a\n[5s] [@0:02] b": (2, 6, "this stands among the words"),
+    "[0s] a\n[5s] [blend 2s] b": (2, 6, "this stands among the words"),
+    "a [keep] b | c": (1, 3, "this stands among the words"),
+    "[0s] a\n[5s] # b": (2, 6, "this # stands among the words: a cut stands in the brackets"),
+    "a | b #": (1, 7, "this # stands among the words"),
+    "[0s] a\n[5s] @0:02 b": (2, 6, "this moment stands among the words: write it in the brackets"),
+    "a | b @2s, c": (1, 7, "this moment stands among the words"),
+    "a | b @ 0:02": (1, 7, "this moment stands among the words"),
+    "[0s] a\n[5s @ 2s] b": (2, 6, "a moment has its time right behind the @: write @0:02"),
+    "a [5s | b": (1, 3, "this bracket is not closed"),
+    "a [0:05\nb | c": (1, 3, "this bracket is not closed"),
+    "GLOBAL: noir [5s]\na": (1, 14, "this time stands among the words"),
+    "GLOBAL: noir [cut]\na": (1, 14, "this stands among the words"),
+    "GLOBAL: noir @0:02\na": (1, 14, "this moment stands among the words"),
+    "[0s] GLOBAL: noir\na": (1, 6, "GLOBAL takes a line of its own"),
+    "Scene x: GLOBAL: noir\na": (1, 10, "GLOBAL takes a line of its own"),
     "Scene: a": (1, 1, "a scene has a name: write Scene kitchen:"),
     "a | Scene : b": (1, 5, "a scene has a name"),
     "a [cut] | b": (1, 1, "nothing is before the first shot, so there is no cut to it"),

@@ -27,7 +27,8 @@ def laid_anew(
     Raises:
         ValueError: the text is wrong, or cannot be put on this video.
     """
-    source, script = request.sources[name], read_text(text)
+    source = request.sources[name]
+    script = read_text(text, source.transition)
     if prompts is None:
         prompts = dict.fromkeys((cue.text for cue in script.cues), source.first)
     conditioning = said(
@@ -56,11 +57,11 @@ def redirected(request: Request, name: str, text: str) -> Request:
     """
     source = request.sources[name]
     prompts = request.prompts.get(name) or (getattr(request, name),)
-    before = read_text(source.text).cues
+    before = read_text(source.text, source.transition).cues
     known: dict[str, list] = {}
     for cue, prompt in zip(before, prompts, strict=True):
         known.setdefault(cue.text, prompt)  # cues of equal words share the first
-    for cue in read_text(text).cues:
+    for cue in read_text(text, source.transition).cues:
         if cue.text not in known:
             known[cue.text] = encode(source.clip, cue.text)
     shots = laid_anew(request, name, text, known)
