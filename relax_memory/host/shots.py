@@ -12,7 +12,7 @@ from ..direction.resolve import resolve
 from ..direction.script import ScriptError
 from ..direction.shots import Shot
 from ..grid import WAN
-from ..scenes import WHOLE, Film
+from ..scenes import WHOLE, Film, film_of
 from ..storyboard import SCENES
 from .directed import Directed, differences, direction_of, without_direction
 from .following import STEPS, follow
@@ -145,12 +145,28 @@ def laid_out(
         notes += [whose + note for note in direction.notes]
         if name == SCENES:
             words = tuple(cue.words for cue in directed.script.cues)
+            notes += _lost_cuts(pieces, direction.shots, chunks)
     positive = conditionings.get(SCENES)
     if SCENES not in shots and len(pieces) > 1 and positive:
         scenes, told = _given(pieces, chunk_frames, prefix_frames)
         shots[SCENES], prompts[SCENES] = scenes, (positive,)
         notes += told
     return Shots(shots=shots, prompts=prompts, words=words, begins=tuple(begins)), notes
+
+
+def _lost_cuts(pieces: Film, shots: Sequence[Shot], chunks: Chunks) -> list[str]:
+    """What is to be said where a film that is given is cut, but by its shots goes on."""
+    told = film_of((chunks.first_frame(shot.first_chunk), shot.scene) for shot in shots)
+    cuts = {piece.first_frame for piece in pieces[1:]} - {piece.first_frame for piece in told}
+    if not cuts:
+        return []
+    times = ", ".join(chunks.told(WAN.length(frame)) for frame in sorted(cuts))
+    return [
+        f"prefix is cut at {times} s, but no scene of positive begins there, so it is taken for "
+        "one scene, and a decoder shows the old one for half a second after the cut: write the "
+        "scenes of the prefix into positive too, or connect a plain prompt, which goes on with the "
+        "last."
+    ]
 
 
 def _given(

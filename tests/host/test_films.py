@@ -531,6 +531,26 @@ def test_shots_after_the_end_are_left_out_and_said():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "cuts"),
+    [
+        (script((0, RED), (3, GREEN)), "1.31, 2.06 s"),
+        (script((0, RED), (3, GREEN, "cut")), "1.31 s"),
+        (script((0, RED), (2, BLUE, "cut"), (3, RED, "cut"), (4, GREEN)), None),
+        (RED, None),
+    ],
+)
+def test_cuts_of_a_prefix_that_its_shots_do_not_have_are_said(text, cuts):
+    film = schedule(script((0, RED), (2, BLUE, "cut"), (3, RED, "cut")))
+    inputs = {"model": remembering(), "width": 32, "height": 32, "seed": 7, "steps": 1, "cfg": 1.0}
+    inputs |= {"batch_size": 1, "frames_per_chunk": FRAMES, "autosave": False}
+    (given, _) = tiny.node("RelaxForcingSampler", positive=film, length=45, **inputs)
+    with seen.node() as browser:
+        sample(schedule(text), prefix=given)
+    assert ("prefix is cut at" in browser.texts[-1]) == bool(cuts)
+    assert not cuts or f"prefix is cut at {cuts}, but no scene of" in browser.texts[-1]
+
+
 def test_where_shots_begin_is_said():
     with seen.node() as browser:
         sample(schedule(f"[0s] {RED}\n[2s blend 30s] {BLUE}"))
