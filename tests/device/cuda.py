@@ -1,6 +1,7 @@
 """Makes torch say that there are NVIDIA cards. For good: a process of its own has this tier."""
 
 import contextlib
+import functools
 import threading
 import types
 
@@ -9,7 +10,7 @@ import torch._dynamo
 from device.cards import CARDS, RUNTIME, Card
 from device.clocks import HOST, Event, Stream, numbered
 from device.ledger import LEDGER
-from device.tensors import EVERYWHERE, OnCard
+from device.tensors import EVERYWHERE, OnCard, look
 
 CAPABILITY = (9, 0)
 NAME = "Simulated GPU"
@@ -24,6 +25,8 @@ def install(*, cards: int, total_bytes: int) -> None:
     torch.Generator = _Generator
     for kind in (torch.nn.Parameter, OnCard):
         kind.data = property(lambda self: self.detach(), _set_data)
+    for name in ("numpy", "tolist"):
+        setattr(torch.Tensor, name, _looking(getattr(torch.Tensor, name)))
     torch._C._ensureCUDADeviceGuardSet()  # a guard that does nothing, as fake tensors have it
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") by way of the CPU
     EVERYWHERE.__enter__()
@@ -97,6 +100,18 @@ def _set_data(self: torch.Tensor, value: torch.Tensor) -> None:
         torch.utils.swap_tensors(self, torch.nn.Parameter(value, requires_grad=False))
     else:
         torch._C.TensorBase.data.__set__(self, value)
+
+
+def _looking(method):
+    """Reads of the host that are no operation."""
+
+    @functools.wraps(method)
+    def looking(self, *args, **kwargs):
+        if not isinstance(self, OnCard):
+            look(self)
+        return method(self, *args, **kwargs)
+
+    return looking
 
 
 def _nothing(*args, **kwargs) -> None:

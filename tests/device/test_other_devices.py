@@ -1,11 +1,14 @@
 """Devices that lack what CUDA has: no streams, no pinned memory, no float64, no fp8."""
 
+import functools
+import sys
+
 import comfy.model_management
 import pytest
 import torch
-from device import host, tensors
+from device import cuda, host, tensors
 from device.cards import RUNTIME
-from device.ledger import LEDGER, line
+from device.ledger import LEDGER, PACK, line
 from device.test_same_bits import latents
 
 LACKING = {torch.float64, torch.float8_e4m3fn}
@@ -13,7 +16,27 @@ LACKING = {torch.float64, torch.float8_e4m3fn}
 
 @pytest.fixture
 def without_streams(monkeypatch):
+    """The card stands in for one of another kind, for which there is no `torch.cuda` at all."""
     monkeypatch.setattr(host.part("memory.transfer"), "has_streams", lambda device: False)
+    refuse_the_pack(monkeypatch)
+
+
+def refuse_the_pack(monkeypatch) -> None:
+    """All of `torch.cuda` but what torch itself calls to make a tensor there."""
+    for name, value in cuda.REPLACED.items():
+        if not name.startswith("_"):
+            monkeypatch.setattr(torch.cuda, name, refusing_the_pack(name, value))
+
+
+def refusing_the_pack(name: str, function):
+    @functools.wraps(function, updated=())
+    def called(*args, **kwargs):
+        caller = sys._getframe(1)
+        where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        assert not where.startswith(PACK), f"torch.cuda.{name} at {where}"
+        return function(*args, **kwargs)
+
+    return called
 
 
 @pytest.fixture
@@ -40,6 +63,12 @@ def test_without_streams_and_pinned_memory_the_bits_are_the_same(without_streams
     assert not RUNTIME.pinned
     assert not [kind for kind in LEDGER.copied if kind[2] == "beside"]
     assert torch.equal(subject, latents(regime, "cpu", "gpu"))
+
+
+def test_with_streams_the_pack_would_ask_for_cuda(monkeypatch):
+    refuse_the_pack(monkeypatch)
+    with pytest.raises(AssertionError, match="torch.cuda.Stream at .*transfer.py"):
+        latents.__wrapped__("batch", "cuda:0", "cpu")
 
 
 def test_what_the_host_is_told_not_to_do_is_not_done(monkeypatch):

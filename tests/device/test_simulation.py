@@ -118,10 +118,11 @@ def test_what_comes_to_the_host_without_a_wait_is_not_read_before_it_is_there():
     LEDGER.clear()
     here = on_card(4).to("cpu", non_blocking=True)
     assert not LEDGER.waits
-    here.sum()
-    assert "a read beside the write" in races()[0]
+    for read in (here.sum, here.numpy, here.tolist):
+        read()
+        assert "a read beside the write" in races()[0]
     torch.cuda.synchronize()
-    here.sum()
+    here.tolist()
     assert not races()
 
 
