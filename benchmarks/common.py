@@ -134,11 +134,12 @@ def native_sampler():
     return SamplerARVideo.execute(CHUNK_FRAMES).result[0]
 
 
-def sample(model, sampler, shape: Shape, frames: int, on_step=None, sigmas=SIGMAS) -> torch.Tensor:
+def sample(model, sampler, shape: Shape, frames: int, on_step=None, sigmas=None) -> torch.Tensor:
     """Latents of `frames` latent frames, sampled through the host as its nodes do.
 
     Args:
         on_step: called without arguments after every denoising step.
+        sigmas: `SIGMAS` where none are given.
     """
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(1, shape.text_tokens, TEXT_DIM, generator=generator)
@@ -151,7 +152,7 @@ def sample(model, sampler, shape: Shape, frames: int, on_step=None, sigmas=SIGMA
             comfy.sample.prepare_noise(latent, 1),
             latent,
             sampler,
-            torch.tensor(sigmas),
+            torch.tensor(sigmas or SIGMAS),
             callback=None if on_step is None else lambda *_: on_step(),
             disable_pbar=True,
             seed=1,
@@ -184,8 +185,8 @@ class ChunkClock:
     So a chunk includes the clean pass of the one before it. Pass it to `sample` as `on_step`.
     """
 
-    def __init__(self, steps: int = len(SIGMAS) - 1) -> None:
-        self._steps = steps
+    def __init__(self, steps: int = 0) -> None:
+        self._steps = steps or len(SIGMAS) - 1
         self._calls = 0
         self._moments = [moment()]
 

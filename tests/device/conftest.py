@@ -7,8 +7,17 @@ import gc
 
 import folder_paths
 import pytest
+import tiny
 from device.cards import CARDS, RUNTIME
 from device.ledger import LEDGER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules():
+    """All that lives for as long as the process is no garbage: looking for some is quick then."""
+    tiny.pack()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

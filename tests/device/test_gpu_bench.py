@@ -27,8 +27,9 @@ def gpu():
 
 
 @pytest.fixture
-def bench(gpu):
-    """At the smallest size at which all sections have chunks to measure."""
+def bench(gpu, monkeypatch):
+    """At the smallest size at which all sections have chunks to measure, of two steps."""
+    monkeypatch.setattr(gpu.common, "SIGMAS", (1.0, 0.625, 0.0))
     assert gpu.DEVICE.type == "cuda"
     scale = replace(
         gpu.TOY,
