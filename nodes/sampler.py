@@ -9,6 +9,7 @@ from ..relax_memory.host.first_words import first_words
 from ..relax_memory.host.following import AS_MADE, CLEAN_PASS
 from ..relax_memory.host.gates.conditioning import check_cfg
 from ..relax_memory.host.gates.latent import check_size
+from ..relax_memory.host.gates.lost_shots import check_no_lost_shots
 from ..relax_memory.host.gates.tracks import check_no_tracks
 from ..relax_memory.host.notice import speaking, tell_made
 from ..relax_memory.host.request import make_request
@@ -193,6 +194,7 @@ class RelaxForcingSampler(io.ComfyNode):
     @speaking
     def execute(cls, prefix=None, **inputs) -> io.NodeOutput:
         check_no_tracks(cls.hidden)
+        check_no_lost_shots(cls.hidden)
         request = make_request(prefix=prefix, words=first_words(cls.hidden), **inputs)
         desk = Desk(request, cls.hidden)
         latents, trace = generate(request, desk=desk)

@@ -14,6 +14,7 @@ from ..relax_memory.host.film.output import (
 )
 from ..relax_memory.host.film.whole import video_seconds
 from ..relax_memory.host.first_words import first_words
+from ..relax_memory.host.gates.lost_shots import check_no_lost_shots
 from ..relax_memory.host.gates.tracks import check_no_tracks
 from ..relax_memory.host.notice import note, speaking, tell_made
 from ..relax_memory.host.request import make_request
@@ -79,6 +80,7 @@ class RelaxForcingStream(io.ComfyNode):
     @speaking
     def execute(cls, vae, filename_prefix, prefix=None, **inputs) -> io.NodeOutput:
         check_no_tracks(cls.hidden)
+        check_no_lost_shots(cls.hidden)
         request = make_request(prefix=prefix, words=first_words(cls.hidden), **inputs)
         metadata = workflow_metadata(cls.hidden)
         name = fill_in(filename_prefix, cls.hidden)

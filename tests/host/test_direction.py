@@ -8,6 +8,8 @@ import pytest
 import seen
 import tiny
 import torch
+from comfy_api.latest._io import Hidden
+from comfy_execution.utils import CurrentNodeContext
 
 from demo.bundle import load_clip
 from relax_memory.direction.scenes import scenes_of
@@ -262,6 +264,47 @@ def test_what_was_done_to_the_first_prompt_alone_is_refused(change, what):
     assert f"({what}" in str(e.value)
     with pytest.raises(ValueError, match="before conditioning was changed"):
         shot(encode("red"), 20.0, before=given)
+
+
+def mixed(node, first, second):
+    """A workflow whose sampler (node 9) takes a prompt that `node` makes of two."""
+    texts = {"1": "a cat", "2": "[0s] a cat\n[1s] a dog", "3": "Scene a: a cat"}
+    prompt = {
+        key: {
+            "class_type": "RelaxForcingPromptSchedule",
+            "inputs": {"clip": ["0", 1], "text": text},
+        }
+        for key, text in texts.items()
+    }
+    prompt["4"] = {"class_type": "RelaxForcingShot", "inputs": {"conditioning": ["1", 0]}}
+    prompt["5"] = {"class_type": "RelaxForcingShot", "inputs": {"before": ["4", 0]}}
+    both = {"conditioning_to": [first, 0], "conditioning_from": [second, 0]}
+    prompt["6"] = {"class_type": node, "inputs": both}
+    prompt["7"] = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}
+    prompt["9"] = {"class_type": "RelaxForcingSampler", "inputs": {"positive": ["7", 0]}}
+    return prompt
+
+
+def executed(prompt):
+    cls = tiny.pack()["RelaxForcingSampler"]
+    clone = cls.PREPARE_CLASS_CLONE({"hidden_inputs": {Hidden.prompt: prompt}})
+    inputs = {"model": tiny.remembering(), "positive": tiny.conditioning(1), "length": 9, "seed": 0}
+    inputs |= {"width": 32, "height": 32, "steps": 1, "frames_per_chunk": 3, "batch_size": 1}
+    with CurrentNodeContext("prompt", "9"):
+        return clone.EXECUTE_NORMALIZED(**inputs).result
+
+
+@pytest.mark.parametrize("node", ["Concat", "Average"])
+@pytest.mark.parametrize("second", ["2", "5"])
+def test_shots_that_another_prompt_takes_the_first_of_are_refused(node, second):
+    told = rf"conditioning_from of Conditioning \({node}\) \(node 6\) carries shots"
+    with pytest.raises(ValueError, match=told):
+        executed(mixed(f"Conditioning{node}", "1", second))
+
+
+@pytest.mark.parametrize("second", ["1", "3", "4"])
+def test_one_prompt_may_be_joined_to_another(second):
+    assert executed(mixed("ConditioningConcat", "1", second))
 
 
 def test_what_only_copies_is_followed():
