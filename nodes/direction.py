@@ -3,7 +3,14 @@
 from comfy_api.latest import io
 
 from ..relax_memory.direction.script import TRANSITIONS
-from ..relax_memory.host.directed import NOTHING, encoded, in_words, read_text, with_shot
+from ..relax_memory.host.directed import (
+    NOTHING,
+    checked_transition,
+    encoded,
+    in_words,
+    read_text,
+    with_shot,
+)
 from ..relax_memory.host.notice import speaking, tell
 from ..relax_memory.host.steering.source import with_source
 from .memory import CATEGORY
@@ -71,8 +78,10 @@ class RelaxForcingPromptSchedule(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, text=None, transition=None) -> bool:
+        # cut refuses nothing that others do not
+        how = checked_transition("cut" if transition is None else transition)
         if text is not None:
-            read_text(text, transition or "cut")  # not known yet: the one that refuses nothing more
+            read_text(text, how)
         return True
 
     @classmethod

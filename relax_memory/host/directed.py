@@ -33,7 +33,8 @@ from .gates.conditioning import START_IMAGE
 KEY = "relax_forcing_direction"
 SOURCE = "relax_forcing_source"  # the node that wrote the words, see `steering`
 OURS = (KEY, SOURCE)
-OTHERS = {*OURS, *START_IMAGE, "cross_attn", "model_conds", "uuid"}  # the prefix; the host's own
+OTHERS = {*OURS, *START_IMAGE}  # the prefix
+OTHERS |= {"cross_attn", "model_conds", "uuid", "prompt_type"}  # what the host's guiders add
 NOTHING = -1.0  # of seconds to remember
 MOST_TOLD = 5  # names of scenes in one line
 _ZERO = Time(value=Fraction(0), unit="s")
@@ -194,10 +195,17 @@ def _seconds(name: str, value: float) -> Time:
     return Time(value=Fraction(str(float(value))), unit="s")
 
 
+def checked_transition(transition: str) -> Transition:
+    """The transition; raises ValueError for one that there is not."""
+    for known in TRANSITIONS:
+        if transition == known:
+            return known
+    raise ValueError(f'transition is "{transition}": use {", ".join(TRANSITIONS)}.')
+
+
 def _check_how(transition: str, blend_seconds: float) -> None:
     """Refuse what another node may give: the host checks what is typed only."""
-    if transition not in TRANSITIONS:
-        raise ValueError(f'transition is "{transition}": use {", ".join(TRANSITIONS)}.')
+    checked_transition(transition)
     if not 0 < blend_seconds < math.inf:
         raise ValueError(f"blend_seconds is {blend_seconds:g}: use 0.1 or more, or keep.")
 

@@ -206,6 +206,8 @@ def test_a_text_is_read_with_the_way_in_which_its_shots_begin():
     assert cues(schedule(text, transition="cut"))[2].scene == "a"
     with pytest.raises(ValueError, match="line 3, column 1: scene a goes on here"):
         validate(text=text, transition="keep")
+    with pytest.raises(ValueError, match='transition is "fade": use keep, recache, blend, cut'):
+        validate(text=text, transition="fade")
 
 
 @pytest.mark.parametrize(

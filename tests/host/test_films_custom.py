@@ -3,7 +3,8 @@
 import pytest
 import tiny
 import torch
-from comfy_extras.nodes_custom_sampler import BasicGuider
+from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider
+from comfy_extras.nodes_perpneg import PerpNegGuider
 from runs import sample_custom
 
 CHUNK = 3
@@ -38,6 +39,25 @@ def test_the_same_words_are_no_change():
     assert torch.equal(
         sample_custom(positive=shots(1)), sample_custom(positive=tiny.conditioning(1))
     )
+
+
+GUIDERS = {
+    "dual": lambda model, prompts: DualCFGGuider.execute(model, *prompts, 2.0, 3.0, "regular"),
+    "perp neg": lambda model, prompts: PerpNegGuider.execute(model, *prompts, 2.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", GUIDERS)
+@pytest.mark.parametrize("place", range(3))
+def test_any_prompt_of_a_guider_may_have_shots(name, place):
+    def made(changed):
+        prompts = [tiny.conditioning(seed) for seed in (4, 5, 6)]
+        prompts[place] = changed
+        return sample_custom(guider=GUIDERS[name](tiny.remembering(), prompts)[0])
+
+    plain, film = made(tiny.conditioning(1)), made(shots(2))
+    assert torch.equal(film[:, :, :CHUNK], plain[:, :, :CHUNK])
+    assert (film[:, :, CHUNK:] - plain[:, :, CHUNK:]).abs().max() > 1e-4
 
 
 class Given:
