@@ -56,6 +56,32 @@ def test_ten_scenes_hold_no_more_than_one(where):
         assert first > 0 or (what, where) == ("pinned", "gpu")
 
 
+@pytest.mark.parametrize(
+    ("where", "inputs"),
+    [
+        ("gpu", {}),
+        ("cpu", {"cfg": 3.0, "batch_size": 2}),
+        ("gpu", {"clean_pass": "never"}),
+        ("cpu", {"vae": host.vae()}),
+    ],
+    ids=["plain", "cfg, batch", "no clean pass", "stream"],
+)
+def test_nothing_on_the_card_grows_from_chunk_to_chunk(where, inputs):
+    chunks, used = 14, []
+    model = host.remembering(host.model(), reservoir_device=where).clone()
+
+    def call(network, arguments: dict):
+        used.append(CARDS[0].used_bytes)
+        return network(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model.set_model_unet_function_wrapper(call)
+    run = host.stream if "vae" in inputs else host.sample
+    run(model, length=4 * chunks * FRAMES - 3, steps=2, **inputs)
+    passes = -(-len(used) // chunks)  # the last chunk is not remembered
+    early, late = (used[chunk * passes : (chunk + 1) * passes] for chunk in (8, 12))
+    assert early == late and len(late) == passes > 1
+
+
 def test_words_that_change_cost_next_to_nothing():
     """Less than a hundredth of everything; with recache one pass for each shot after the first."""
     chunks, counted = 2, ("launches", "bytes", "waits")
