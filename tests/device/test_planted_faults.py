@@ -103,6 +103,16 @@ def test_the_host_reads_what_the_card_has_not_written_yet(plant):
     assert "pinned memory: a read beside the write" in found()
 
 
+def test_scores_that_are_read_before_they_are_there(plant):
+    """What `to` brings to the host without a wait looks like any other tensor of it."""
+
+    def read(scores):
+        return tuple(map(tuple, scores.to("cpu", non_blocking=True).tolist()))
+
+    plant("memory.recall", "_read", read)
+    assert "pinned memory, by torch: a read beside the write" in found("gpu")
+
+
 def test_a_wait_in_every_layer(plant):
     """No detector of races sees it; the figures of a chunk do."""
     read = host.part("memory.recall").Memory.read

@@ -32,6 +32,18 @@ def latents(regime: str, device: str, where: str) -> torch.Tensor:
     return host.sample(model, **inputs)
 
 
+def other_bits(subject: torch.Tensor, expected: torch.Tensor) -> str:
+    """Where latents are not those that were expected; empty where they are."""
+    if torch.equal(subject, expected):
+        return ""
+    frames = (subject != expected).movedim(2, 0).flatten(1).any(1).nonzero()
+    chunk = int(frames[0]) // host.VIDEO["frames_per_chunk"] + 1
+    return (
+        f"other latents from chunk {chunk} on: a slot was read or filled too early, or a frame "
+        "stands where another belongs"
+    )
+
+
 @pytest.fixture
 def expected(monkeypatch):
     """`latents` on the plain CPU."""
@@ -60,7 +72,7 @@ def expected(monkeypatch):
     ],
 )
 def test_a_card_has_the_bits_of_a_cpu(expected, regime, where):
-    assert torch.equal(latents(regime, "cuda:0", where), expected(regime))
+    assert not other_bits(latents(regime, "cuda:0", where), expected(regime))
     assert CARDS[0].allocations > 1000
     assert CARDS[1].allocations == 0
 
@@ -68,7 +80,7 @@ def test_a_card_has_the_bits_of_a_cpu(expected, regime, where):
 @pytest.mark.parametrize("where", ["gpu", "cpu"])
 def test_the_second_card_does_all_itself(expected, where):
     regime = "stream, batch, cfg"
-    assert torch.equal(latents(regime, "cuda:1", where), expected(regime))
+    assert not other_bits(latents(regime, "cuda:1", where), expected(regime))
     assert CARDS[0].allocations == 0
 
 
@@ -79,7 +91,7 @@ def test_a_card_that_holds_some_of_the_weights(expected, where):
     CARDS[0].total_bytes = host.room_beside(int(0.7 * model.model_size()))
     subject = host.sample(model, batch_size=2)
     assert 0 < model.loaded_size() < 0.5 * model.model_size()
-    assert torch.equal(subject, expected("batch"))
+    assert not other_bits(subject, expected("batch"))
 
 
 @pytest.mark.parametrize("resident", ["all", "few"])
@@ -89,7 +101,7 @@ def test_dynamic_vram_with_all_weights_resident_and_few(expected, monkeypatch, r
     model = host.remembering(host.model.__wrapped__(), reservoir_device="cpu")
     assert model.is_dynamic()
     subject = host.stream(model, host.vae.__wrapped__(), length=45, batch_size=2)
-    assert torch.equal(subject, wanted)
+    assert not other_bits(subject, wanted)
     assert (WeightSpace.refused > 100) == (resident == "few")
     del model
     host.unload_all()
