@@ -165,6 +165,9 @@ CASES = {
     "a moment in a new scene, absolute": Case(
         shots=then("cut", scene=1, moment=4), memory=Relaxed(rope="absolute")
     ),
+    "a moment that is the one candidate": Case(
+        shots=then("keep", moment=6), memory=Relaxed(candidates=1)
+    ),
     "a moment that is a sink": Case(shots=then("keep", moment=1)),
     "a moment, cfg, batch of 2": Case(
         shots=then("cut", scene=1, moment=4), cfg=3.0, batch=2, frames=18

@@ -123,6 +123,12 @@ def test_a_moment_that_is_read_anyway_is_not_read_twice():
     assert film.chunk(4).roles == film.plans[0].policy.roles(12, 3)
     assert film.chunk(8).roles.pinned == (13,)
     assert 13 not in film.chunk(8).roles.readable
+    plain = board(shot(0)).chunk(8).roles
+    assert len(plain.candidates) == 4
+    for moment in plain.candidates:
+        roles = board(shot(0), shot(8, 1, moment=moment)).chunk(8).roles
+        assert roles.pinned == (moment,)
+        assert roles.candidates == tuple(f for f in plain.candidates if f != moment)
 
 
 def test_two_chunks_are_remembered_under_the_words_that_come():
