@@ -3,6 +3,7 @@
 import comfy.model_management
 import comfy.sd
 import pytest
+import tiny
 import torch
 from device import host
 from device.cards import CARDS, CONTEXT_BYTES
@@ -35,6 +36,7 @@ def planned(model):
     policy = model.model_options["transformer_options"]["relax_forcing"].policy
     film = host.part("storyboard").Storyboard(policy, total_frames=17, chunk_frames=3)
     size = {"rows": 1, "height": SIZE["height"] // 8, "width": SIZE["width"] // 8}
+    size["text_tokens"] = tiny.conditioning(1)[0][0].shape[1]
     storage = host.part("memory.storage").Storage()
     return host.part("host.room.budget").make_budget(model, film, storage, **size)
 

@@ -11,6 +11,7 @@ from device.clocks import Stream
 from device.conftest import left_behind
 from device.figures import PASSES, relaxed
 from device.ledger import LEDGER
+from device.test_films import film, made
 from device.test_same_bits import latents
 
 
@@ -215,6 +216,23 @@ def test_pinned_memory_that_is_released_while_it_is_written(plant):
 def test_pinned_memory_that_is_never_released(plant):
     plant("memory.transfer", "_unpin", lambda pinned, address, stream: None)
     assert "bytes of pinned memory" in found()
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_a_text_that_is_kept_when_another_is_said(plant, where):
+    positive = film("keep", chunks=2, shots=3)
+    expected, _ = made(positive, 6, where)
+    plant("host.model.text", "_Text.is_of", lambda self, parts: len(parts) == len(self.streams))
+    assert not torch.equal(made(positive, 6, where)[0], expected)
+
+
+def test_a_text_that_outlives_the_run(plant):
+    plant("host.model.text", "Texts.forget", lambda self: None)
+    model = host.remembering(host.model())
+    host.sample(model, steps=1)
+    host.unload_all()
+    assert any(f"bytes on {CARDS[0].device}" in each for each in left_behind())
+    host.part("host.model.text").texts_of(model.model.diffusion_model)._said = []
 
 
 def test_keys_that_outlive_the_run(plant):

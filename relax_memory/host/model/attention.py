@@ -11,7 +11,8 @@ import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import comfy.utils
 import torch
@@ -33,6 +34,7 @@ from ..room.reserve import add_reservation
 from ..sampling.session import Session
 from .family import network_of
 from .suspects import name_of
+from .text import InPlace, replacements
 
 OUTLIVES = "a network outlives what replaces its attention"
 
@@ -59,11 +61,19 @@ def with_memory(
 
 
 def _replace_attention(model: ModelPatcher) -> None:
-    network = network_of(model)
+    for name, replacement in _replacements(network_of(model), model.get_model_object):
+        model.add_object_patch(name, replacement)
+
+
+def _replacements(
+    network: WanModel, get: Callable[[str], Any]
+) -> Iterator[tuple[str, "MemoryAttention | InPlace"]]:
+    """What is not there yet of all that takes the place of the host's own, by its name."""
     for index, name in enumerate(_attention_names(network)):
-        original = model.get_model_object(name)
+        original = get(name)
         if not isinstance(original, MemoryAttention):
-            model.add_object_patch(name, MemoryAttention(network, index, original))
+            yield name, MemoryAttention(network, index, original)
+    yield from replacements(network, get)
 
 
 def _attention_names(network: WanModel) -> list[str]:
@@ -79,7 +89,8 @@ def _follow_clone(model: ModelPatcher, clone: ModelPatcher) -> None:
     """A clone for which the host has loaded the weights again attends with its own."""
     if clone.model is not model.model:
         patches = clone.object_patches.items()
-        clone.object_patches = {k: p for k, p in patches if not isinstance(p, MemoryAttention)}
+        ours = MemoryAttention | InPlace
+        clone.object_patches = {k: p for k, p in patches if not isinstance(p, ours)}
         _replace_attention(clone)
 
 
@@ -89,10 +100,8 @@ def attached(model: ModelPatcher) -> Iterator[None]:
     network = model.model.diffusion_model
     originals = {}
     try:
-        for index, name in enumerate(_attention_names(network)):
-            original = comfy.utils.get_attr(model.model, name)
-            attention = MemoryAttention(network, index, original)
-            originals[name] = comfy.utils.set_attr(model.model, name, attention)
+        for name, replacement in _replacements(network, partial(comfy.utils.get_attr, model.model)):
+            originals[name] = comfy.utils.set_attr(model.model, name, replacement)
         yield
     finally:
         for name, original in originals.items():

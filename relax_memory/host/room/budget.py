@@ -19,6 +19,7 @@ from ...policies import Policy
 from ...storyboard import Storyboard
 from ..model.family import network_of
 from ..model.positions import angle_bytes
+from ..model.text import text_bytes
 
 ONE_MEMORY = ("cpu", "mps")  # devices that compute in host memory
 STREAMS = 2  # by which the host brings weights to cards that do not hold all of them
@@ -101,7 +102,7 @@ def model_shape(model: ModelPatcher, height: int, width: int) -> ModelShape:
     )
 
 
-def make_budget(
+def make_budget(  # noqa: PLR0913  (all by name, all of one size)
     model: ModelPatcher,
     storyboard: Storyboard,
     storage: Storage,
@@ -109,12 +110,14 @@ def make_budget(
     rows: int,
     height: int,
     width: int,
+    text_tokens: int = 0,
     spared_bytes: int = 0,
 ) -> Budget:
     """The budget of a rollout with latent frames of `height x width`; "auto" is decided here.
 
     Args:
         rows: samples x conditionings that are evaluated.
+        text_tokens: of the longest prompt, 0 where it is not known.
         spared_bytes: of the device, that "auto" leaves free.
     """
     device = model.load_device
@@ -129,6 +132,7 @@ def make_budget(
         weights_bytes=model.model_size(),
         matrix_bytes=max(weight.nbytes for weight in network_of(model).blocks.parameters()),
         chunk_bytes=angle_bytes(shape.tokens, shape.head_dim)
+        + rows * text_bytes(network_of(model), text_tokens, shape.element_bytes)
         + int(
             model.model.memory_required(
                 [

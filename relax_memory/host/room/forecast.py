@@ -20,7 +20,8 @@ from ..following import AS_MADE, follow
 from ..gates.latent import check_size
 from ..keeping.pace import chunk_seconds
 from ..model.attention import check_supported, with_memory
-from ..model.family import grid_of
+from ..model.family import grid_of, network_of
+from ..model.text import longest
 from ..options import Options, options_of
 from ..shots import laid_out
 from ..steering.source import source_of
@@ -87,6 +88,8 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
     rows = batch_size * (len(positive or [None]) + (not math.isclose(cfg, 1.0)))
     shape = model_shape(model, latent_height, latent_width)
     size = {"rows": rows, "height": latent_height, "width": latent_width}
+    usual_tokens = network_of(model).text_len
+    size["text_tokens"] = max(usual_tokens, longest(text for text, *_ in positive or ()))
     chosen = make_budget(model, storyboard, remembered.storage, **size)
     passes = Passes(
         first_steps=steps if first is None else len(first) - 1,

@@ -21,6 +21,7 @@ from ..gates.conditioning import skips_negative
 from ..gates.latent import check_latent
 from ..gates.model import check_model
 from ..model.family import grid_of
+from ..model.text import longest
 from ..options import KEY
 from ..sampling.prompts import Film, Prompts
 from .budget import Budget, beside, check_budget, make_budget
@@ -120,6 +121,9 @@ def decide(
         rows=len(like) * _evaluated(guider, film.prompts),
         height=like.shape[3],
         width=like.shape[4],
+        text_tokens=longest(
+            entry.get("cross_attn") for entries in guider.conds.values() for entry in entries
+        ),
         spared_bytes=spared_bytes,
     )
     budget = beside(budget, held)

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import comfy.samplers
+from comfy.model_base import BaseModel
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ..gates.areas import FRAMES
+from ..model.text import Form, texts_of
 from ..options import KEY
 from .ledger import Stream
 from .session import Session
@@ -39,17 +41,20 @@ class Entries:
         """
         kind = WrappersMP.CALC_COND_BATCH
         add_wrapper_with_key(kind, KEY, partial(self._watch, catch_up), transformer_options)
+        self._texts = texts_of(self._guider.model_patcher.model.diffusion_model)
         try:
             yield
         finally:
+            self._texts.forget()
             del transformer_options["wrappers"][kind][KEY]
 
     def _watch(
         self,
         catch_up: Callable[[Stream], None],
         executor: Callable,
-        model: object,
+        model: BaseModel,
         conds: list,
+        x: Tensor,
         *args: object,
         **kwargs: object,
     ) -> list[Tensor]:
@@ -77,7 +82,14 @@ class Entries:
             for stream in {self._session.name(entry.get("uuid")) for entry in given}:
                 if self._session.missing(stream):
                     catch_up(stream)
-        return executor(model, conds, *args, **kwargs)
+        return executor(model, self._spoken_by(conds, x, model), x, *args, **kwargs)
+
+    def _spoken_by(self, conds: list, x: Tensor, model: BaseModel) -> list:
+        """The same, whose texts the model reads once for all passes."""
+        form = Form(x.device, model.get_dtype_inference())
+        return [
+            entries and [self._texts.spoken(entry, form) for entry in entries] for entries in conds
+        ]
 
     def evaluate(
         self, streams: Iterable[Stream], x: Tensor, sigma: Tensor, model_options: dict

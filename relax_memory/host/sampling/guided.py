@@ -24,6 +24,7 @@ from ..gates.unused import unused_patches
 from ..gates.words import listed
 from ..model.attention import attached, check_attention
 from ..model.suspects import hooks, name_of, suspects
+from ..model.text import texts_of
 from ..options import KEY, Options
 from .blame import blaming
 from .latents import HostSource
@@ -207,6 +208,7 @@ class GuidedRollout:
             [model, *self._guider.loaded_models],
             memory_required=max(chunk_bytes, self._options.reserved_bytes - self.session.bytes),
         )
+        texts_of(self._network).forget()  # weights that were merged may come back rounded otherwise
 
 
 def _check_finite(
