@@ -276,6 +276,16 @@ def direction_of(name: str, conditioning: list) -> Directed | None:
     return directed
 
 
+def is_zeroed(conditioning: list) -> bool:
+    """Whether the words of its shots are taken out, as Conditioning Zero Out does it to all."""
+    found = [options[KEY] for _, options, *_ in conditioning if KEY in options]
+    return bool(found) and _says(found[0].prompts[0]) and not _says(conditioning)
+
+
+def _says(conditioning: list) -> bool:
+    return any(embedding is None or bool(embedding.any()) for embedding, *_ in conditioning)
+
+
 def changes(conditioning: list, first: list) -> Iterator[str]:
     """What of a conditioning is not as in the first prompt."""
     if len(conditioning) != len(first):

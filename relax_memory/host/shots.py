@@ -14,7 +14,7 @@ from ..direction.shots import Shot
 from ..grid import WAN
 from ..scenes import WHOLE, Film, film_of
 from ..storyboard import SCENES
-from .directed import Directed, differences, direction_of, without_direction
+from .directed import Directed, differences, direction_of, is_zeroed, without_direction
 from .following import STEPS, follow
 from .gates.areas import in_videos
 from .gates.conditioning import check_conditioning
@@ -126,7 +126,8 @@ def laid_out(
         fps=Fraction(fps),
     )
     for name, conditioning in conditionings.items():
-        directed = direction_of(name, conditioning) if conditioning else None
+        zeroed = name != SCENES and is_zeroed(conditioning or [])
+        directed = direction_of(name, conditioning) if conditioning and not zeroed else None
         if directed is None:
             continue
         try:

@@ -242,6 +242,17 @@ def test_shots_of_a_negative_in_a_scene_are_those_of_the_plain_video():
     assert torch.equal(film[:, :, 6:], alone)
 
 
+def test_a_negative_whose_words_are_zeroed_has_no_shots():
+    """As workflows make it of the positive; zeros of any number of tokens are the same."""
+    zero, never = host_nodes.ConditioningZeroOut().zero_out, {"cfg": 3.0, "frames": 12}
+    positive = schedule(script((0, RED), (2, f"{BLUE} and {GREEN}", "cut")))
+    film = sample(positive, negative=zero(positive)[0], **never)
+    assert torch.equal(film, sample(positive, negative=zero(encode(f"{BLUE} {GREEN}"))[0], **never))
+    said = schedule(script((0, "nothing that this world knows"), (2, BLUE)))
+    assert not said[0][0].any()
+    assert not torch.equal(film, sample(positive, negative=said, **never))
+
+
 def test_without_guidance_a_negative_and_its_shots_decide_nothing():
     assert torch.equal(sample(encode(RED), negative=schedule(f"{GREEN} | {BLUE}")), plain())
 
