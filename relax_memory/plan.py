@@ -31,6 +31,8 @@ class Plan:
         chunk_frames: latent frames generated together, `n`.
         prefix_frames: latent frames given at the beginning.
         whole_chunks: make the last chunk whole (and the video longer) instead of cutting it.
+        most_frames: of a scene that may get longer while it is made: what it would read then is
+            kept as well.
         linger_chunks: how long a frame stays after its last reader, so that the newest chunks can
             be remembered once more under other words.
         staged: puts a chunk into its place in the film.
@@ -39,7 +41,7 @@ class Plan:
         ValueError: sizes out of range, or a policy that cannot serve such chunks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         policy: Policy,
         *,
@@ -47,6 +49,7 @@ class Plan:
         chunk_frames: int,
         prefix_frames: int = 0,
         whole_chunks: bool = True,
+        most_frames: int = 0,
         linger_chunks: int = 0,
         staged: Callable[[Chunk], Chunk] = _as_it_is,
     ) -> None:
@@ -59,6 +62,7 @@ class Plan:
         self.chunk_frames = chunk_frames
         self.prefix_frames = prefix_frames
         self.total_frames = total_frames
+        self.most_frames = most_frames
         self.linger_chunks = linger_chunks
         self._staged = staged
         self._remainder_frames = prefix_frames % chunk_frames
@@ -98,13 +102,7 @@ class Plan:
         return chunk
 
     def _made(self, index: int) -> Chunk:
-        if index == 0 and self._remainder_frames:
-            first, length = 0, self._remainder_frames
-        else:
-            first = self._remainder_frames + (index - self._shift) * self.chunk_frames
-            length = self.chunk_frames
-        if self._cut_frames is not None:
-            length = min(length, self._cut_frames - first)
+        first, length = self._extent(index)
         return self._staged(
             Chunk(
                 index=index,
@@ -114,6 +112,17 @@ class Plan:
                 roles=self.policy.roles(first, length),
             )
         )
+
+    def _extent(self, index: int) -> tuple[int, int]:
+        """First frame and length of a chunk."""
+        if index == 0 and self._remainder_frames:
+            first, length = 0, self._remainder_frames
+        else:
+            first = self._remainder_frames + (index - self._shift) * self.chunk_frames
+            length = self.chunk_frames
+        if self._cut_frames is not None:
+            length = min(length, self._cut_frames - first)
+        return first, length
 
     def __iter__(self) -> Iterator[Chunk]:
         indices = itertools.count() if self.chunk_count is None else range(self.chunk_count)
@@ -168,7 +177,7 @@ class Plan:
                 if until >= first:
                     change[first] += 1
                     change[until + 1] -= 1
-        return max(itertools.accumulate(change[i] for i in range(self.chunk_count + 1)))
+        return max(itertools.accumulate(change[i] for i in range(self.chunk_count)))
 
     def _kept(
         self, frame: int, ahead_chunks: int, certain: bool | None
@@ -231,10 +240,13 @@ class Plan:
         return 2 if reach is None else math.ceil(reach / self.chunk_frames) + 2
 
     def _scan(self, until_chunk: int) -> None:
-        if self.chunk_count is not None:
-            until_chunk = self.chunk_count - 1
+        if self.total_frames is not None:
+            until_chunk = self.chunk_of(self.total_frames - 1)
+            if self.most_frames > self.total_frames:
+                longest = self.chunk_of(self.most_frames - 1)
+                until_chunk = min(longest, until_chunk + self._lookahead_chunks)
         for index in range(self._scanned_chunks, until_chunk + 1):
-            roles = self.chunk(index).roles
+            roles = self.policy.roles(*self._extent(index))  # whichever moment it reads beside
             self._last_reader.update(dict.fromkeys(roles.readable, index))
             self._last_certain_reader.update(dict.fromkeys(roles.sink + roles.tail, index))
         self._scanned_chunks = max(self._scanned_chunks, until_chunk + 1)

@@ -95,6 +95,7 @@ class Storyboard:
                 chunk_frames=chunk_frames,
                 prefix_frames=sum(piece.given_frames for piece in parts),
                 whole_chunks=whole_chunks,
+                most_frames=total_frames if steerable else 0,
                 linger_chunks=LINGER_CHUNKS if recached or steerable else 0,
                 staged=partial(self._staged, scene),
             )

@@ -134,7 +134,7 @@ class Request:
     @property
     def steerable(self) -> bool:
         """Whether shots of any kind may be named while it is made."""
-        return bool(self.sources) and self.clean_pass
+        return bool(self.sources)
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -20,7 +20,7 @@ class Bank:
     """Slots for `capacity_frames` frames in each of `layers` layers.
 
     A frame has the same slot in every layer. Memory is allocated when a layer first stores
-    something, and never again.
+    something, and again only where more slots are asked for.
 
     Args:
         dtype: "model" or "fp8", see `storage`.
@@ -62,6 +62,22 @@ class Bank:
                 layer and [packed.map(lambda part: part.to(device)) for packed in layer]
                 for layer in self._layers
             ]
+
+    def grow(self, capacity_frames: int) -> None:
+        """Have so many slots, if there are fewer: layer by layer, with what they hold."""
+        if capacity_frames <= self.capacity_frames:
+            return
+        if self._transfer is not None:
+            self._transfer.settle()
+        self._free[:0] = reversed(range(self.capacity_frames, capacity_frames))
+        self.capacity_frames = capacity_frames
+        for index, layer in enumerate(self._layers):
+            self._layers[index] = layer and [packed.map(self._grown) for packed in layer]
+
+    def _grown(self, part: Tensor) -> Tensor:
+        grown = self._empty(part, (self.capacity_frames, *part.shape[1:]), part.dtype)
+        grown[: len(part)] = part
+        return grown
 
     def keep(self, frames: Iterable[int]) -> None:
         """Hold a slot for exactly these frames: others are forgotten, new ones await `store`.

@@ -100,20 +100,29 @@ class Memory:
         return self.costs.bytes
 
     def follow(self, plan: Plan) -> bool:
-        """Go on by another plan, if it has the same chunk next and all that it keeps is stored."""
+        """Go on by another plan, if all that it keeps is stored.
+
+        Where the chunk that is next reads otherwise by it, that is put in place once more; not from
+        fp8, which would round what was put there as it was.
+        """
         chunk = self.selection.chunk
         if max(self._ready) != chunk.index or not plan.has_chunk(chunk.index):
             return False
+        following = plan.chunk(chunk.index)
         homes = self._homes(range(chunk.first_frame), plan, chunk.index)
-        fits = all(
-            frames <= bank.capacity_frames
-            and {frame for frame, home in homes.items() if home is bank} <= set(bank.frames)
-            for bank, frames in zip(self._banks, self._stored_frames(plan), strict=True)
+        stored = all(
+            {frame for frame, home in homes.items() if home is bank} <= set(bank.frames)
+            for bank in self._banks
         )
-        if plan.chunk(chunk.index) != chunk or not fits:
+        as_it_was = self._in_one and set(following.roles.readable) <= set(self.frames)
+        if not stored or not (following == chunk or as_it_was):
             return False
         self._plan = plan
+        for bank, frames in zip(self._banks, self._stored_frames(plan), strict=True):
+            bank.grow(frames)
         self.buffer.resize(plan.buffer_frames)
+        if following != chunk:
+            self.rewind(following)
         return True
 
     def move(self, device: torch.device) -> None:

@@ -134,6 +134,11 @@ class Transfer:
             torch.zeros(1, device=self._device).add_(1)
             torch.cuda.synchronize(self._device)
 
+    def settle(self) -> None:
+        """Let the host wait until host memory has all that was sent."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
     def send(self, copies: Sequence[Copy]) -> None:
         """Copy to host memory what there is once the work queued so far is done.
 

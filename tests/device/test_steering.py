@@ -59,11 +59,16 @@ def made(text: str, where: str, **wishes) -> tuple[torch.Tensor, str, int, int]:
 @pytest.mark.parametrize("where", ["gpu", "cpu"])
 @pytest.mark.parametrize(
     ("wish", "more"),
-    [({}, 0), ({"transition": "blend"}, 0), ({"remember_seconds": 0.5}, 1)],
-    ids=["keep", "blend", "moment"],
+    [
+        ({}, 0),
+        ({"transition": "blend"}, 0),
+        ({"remember_seconds": 0.5}, 1),
+        ({"transition": "keep", "start_seconds": 3.7}, 0),
+    ],
+    ids=["keep", "blend", "moment", "no cut"],
 )
 def test_other_words_cost_a_card_no_pass_and_no_byte_more_than_their_text(where, wish, more):
-    text = f"[0s] {RED}\n[3.7s] {BLUE}"
+    text = f"[0s] {RED}\n[3.7s cut] {BLUE}"
     steered, text, passes, used = made(text, where, at_3={"text": BLUE} | wish)
     again, _, passes_again, used_again = made(text, where)
     assert torch.equal(steered, again)

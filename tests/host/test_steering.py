@@ -15,7 +15,7 @@ import tiny_vae
 import torch
 
 from demo.bundle import load_clip
-from relax_memory.host.directed import encoded
+from relax_memory.host.directed import encode, encoded, with_shot
 from relax_memory.host.film.live import live_video
 from relax_memory.host.film.output import open_video
 from relax_memory.host.model.attention import with_memory
@@ -52,7 +52,8 @@ def request(text, negative=None, device="gpu", reservoir_frames=24, dtype="model
     asked = {"width": 32, "height": 32, "seed": 7, "steps": 2, "cfg": 1.0, "batch_size": 1}
     asked |= {"frames_per_chunk": FRAMES, "length": 4 * CHUNKS * FRAMES - 3}
     if negative is not None:
-        asked |= {"negative": schedule(negative, "6"), "cfg": 3.0}
+        given = schedule(negative, "6") if isinstance(negative, str) else negative
+        asked |= {"negative": given, "cfg": 3.0}
     return make_request(model=model, positive=schedule(text), **asked | settings)
 
 
@@ -71,7 +72,10 @@ class Steering:
     def keep(self, finished):
         for wish in self._wishes.pop(finished.chunk.film_index, ()):
             try:
-                self.answers.append(self.desk.direct(Wish(**wish)))
+                taken_back = wish.pop("withdraw", None)
+                ask = self.desk.direct if taken_back is None else self.desk.withdraw
+                asked = Wish(**wish) if taken_back is None else taken_back
+                self.answers.append(ask(asked))
             except Refused as refusal:
                 self.refusals.append(refusal)
 
@@ -137,12 +141,94 @@ def test_a_steered_video_is_that_of_its_text(edit, settings):
     assert torch.equal(steered.latents, again)
     afresh = Steering(request(steered.text(), **told | {"autosave": False})).run()
     assert torch.equal(afresh.latents, again)
-    looking = {"moment": 4 if settings == "noisy" else 1, "both": 3}  # passes for the moment
+    looking = {"moment": 1, "both": 3}  # passes for the moment
     assert steered.passes - afresh.passes == looking.get(edit, 0)
     plain = made(RED, **told | {"autosave": False})
     first = 3 * (steered.answers[0]["chunk"] - 1)
     assert torch.equal(again[:, :, :first], plain[:, :, :first])
     assert not torch.equal(again[:, :, first : first + 3], plain[:, :, first : first + 3])
+
+
+THERE = f"Scene a: {RED}\nScene b: [1.3s] {GREEN}\nScene a: [3.5s] {BLUE}"
+FILMS = {  # what is asked for while which chunk is made
+    "a cut that is none": (f"{RED}\n[2.81s cut] {GREEN}", {3: {"transition": "keep"}}),
+    "a cut that becomes recache": (f"{RED}\n[2.81s cut] {GREEN}", {3: {"transition": "recache"}}),
+    "a cut that moves": (
+        f"{RED}\n[2.06s cut] {GREEN}",
+        {1: {"transition": "cut"}, 2: {"transition": "keep"}},
+    ),
+    "while the first scene is parked": (THERE, {2: {}}),
+    "a cut while the first scene is parked": (THERE, {2: {"transition": "cut"}}),
+    "words of the scene that comes back": (THERE, {4: {}}),
+    "a return that is none": (THERE, {4: {"transition": "blend"}}),
+    "a scene that comes back after all": (
+        THERE,
+        {2: {"transition": "keep", "start_seconds": 3.56}, 3: {"withdraw": 1}},
+    ),
+    "a scene that is longer before it is parked": (
+        THERE,
+        {1: {"transition": "keep", "start_seconds": 1.31}, 2: {"transition": "cut"}},
+    ),
+    "a scene that comes back when it was let go of": (
+        THERE,
+        {0: {"transition": "keep", "start_seconds": 3.56}, 3: {"withdraw": 1}},
+    ),
+}
+UNREAD = ("a cut that is none", "a cut that moves", "a return that is none")
+
+
+@pytest.mark.parametrize("settings", ["guided", "noisy", "evicting"])
+@pytest.mark.parametrize("film", FILMS)
+def test_scenes_are_handed_over_as_they_are(film, settings):
+    if (film, settings) == ("a cut that becomes recache", "noisy"):
+        return  # refused
+    told = SETTINGS[settings] | {"autosave": False}
+    steered, afresh = steered_and_afresh(*FILMS[film], **told)
+    # Without a clean pass the chunk before was not remembered while it was made, as none read it;
+    # what is let go of is remembered from its beginning.
+    more = film == "a scene that comes back when it was let go of"
+    more += settings == "noisy" and film in UNREAD
+    assert steered.passes - afresh.passes == more, steered.text()
+
+
+def steered_and_afresh(text, wishes, **told):
+    """A video that is steered and the one of the text that it ends with: the same latents."""
+    steered = Steering(request(text, **told))
+    for chunk, wish in wishes.items():
+        steered.at(chunk, **{"text": BLUE} | wish)
+    steered.run()
+    assert not steered.refusals
+    afresh = Steering(request(steered.text(), **told)).run()
+    assert torch.equal(steered.latents, afresh.latents), steered.text()
+    return steered, afresh
+
+
+def shots(*told):
+    """What Relax Forcing Shot makes of other nodes' prompts."""
+    made = None
+    for start, transition, words in told:
+        how = {"start_seconds": start, "transition": transition, "blend_seconds": 1.0}
+        made = with_shot(encode(CLIP(), words), before=made, **how)
+    return made
+
+
+BESIDE = {
+    "a plain prompt": ("gpu", lambda: encode(CLIP(), GREEN)),
+    "shots": (
+        "cpu",
+        lambda: shots((0, "keep", GREEN), (2.0, "recache", RED), (3.5, "blend", BLUE)),
+    ),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("edit", ["keep", "recache", "cut", "moment", "a scene that comes back"])
+def test_a_negative_prompt_of_another_node_goes_on_beside(edit, beside):
+    scenes = FILMS["a scene that comes back after all"]
+    text, wishes = scenes if edit not in EDITS else (RED, {3: EDITS[edit]})
+    device, negative = BESIDE[beside]
+    steered, afresh = steered_and_afresh(text, wishes, negative=negative(), device=device)
+    assert steered.passes - afresh.passes == (edit == "moment")
 
 
 TEXTS = (
@@ -166,6 +252,8 @@ def test_videos_steered_at_random_are_those_of_their_texts(number):
     if draw.random() < 0.3:
         told["prefix"] = {"samples": torch.ones(1, 16, draw.choice([3, 4, 6]), 4, 4)}
     text = draw.choice(TEXTS)
+    if draw.random() < 0.25 and "recache" not in text:
+        told["clean_pass"] = "never"
     steered = Steering(request(text, **told))
     for _ in range(draw.choice([1, 2, 3])):
         wish = {"text": draw.choice([RED, BLUE, GREEN])} | draw.choice(list(EDITS.values()))
@@ -186,8 +274,8 @@ def test_what_is_handed_over_is_not_reserved_once_more(device):
     (first, nothing), (then, held) = (call.args for call in reserving.call_args_list)
     assert nothing == NOTHING
     assert (first.storage, first.costs) == (then.storage, then.costs)
-    needed_bytes = then.device_bytes - then.chunk_bytes, then.host_bytes
-    assert held == needed_bytes
+    passing_bytes = then.chunk_bytes + (then.costs.crossing_bytes if device == "cpu" else 0)
+    assert held == (then.device_bytes - passing_bytes, then.host_bytes)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"], ids=["in turns", "beside"])

@@ -73,6 +73,26 @@ def test_the_peak_is_that_of_a_search_through_all_chunks(plan, ahead_chunks):
     assert plan.peak_frames(ahead_chunks) == max(len(kept_frames(chunk)) for chunk in chunks)
 
 
+@given(plans(longest=40), st.integers(1, 60), st.sampled_from((0, 2)))
+def test_a_scene_that_may_get_longer_keeps_what_it_would_read_then(plan, more_frames, linger):
+    settings = {"prefix_frames": plan.prefix_frames, "linger_chunks": linger}
+    frames = plan.total_frames + more_frames
+    scene, longer = (
+        Plan(plan.policy, total_frames=total, chunk_frames=plan.chunk_frames, **told, **settings)
+        for total, told in ((plan.total_frames, {"most_frames": frames}), (frames, {}))
+    )
+    assert list(scene) == list(longer)[: scene.chunk_count]
+    most = 0
+    for chunk in scene:
+        for frame in range(chunk.first_frame):
+            for kept in ("stays_after", "is_certain_after"):
+                told = [getattr(each, kept)(frame, chunk.index) for each in (scene, longer)]
+                assert told[0] == told[1]
+        past = range(chunk.first_frame + chunk.length_frames)
+        most = max(most, sum(scene.stays_after(frame, chunk.index + 1) for frame in past))
+    assert most == scene.peak_frames(2)
+
+
 @given(plans())
 def test_the_buffer_holds_the_largest_chunk_with_its_memory(plan):
     sizes = [len(c.roles.attended(c.roles.candidates[: c.roles.history_frames])) for c in plan]

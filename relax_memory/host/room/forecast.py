@@ -80,7 +80,7 @@ def forecast(  # noqa: PLR0913  (the inputs of its node)
         total_frames=total_frames,
         chunk_frames=followed["frames_per_chunk"],
         shots=film.shots,
-        steerable=source_of(positive) is not None and followed["clean_pass"],
+        steerable=source_of(positive) is not None,
         grid=grid,
     )
     first, steps = followed["sigmas_first"], followed["steps"]

@@ -189,8 +189,6 @@ def _sample(
     Going on with the session of what was sampled before, and returning that to go on with.
     """
     storyboard, schedule = request.storyboard, request.schedule
-    if session:
-        session.follow(storyboard)
     progress = Progress(
         model,
         storyboard,

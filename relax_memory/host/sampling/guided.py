@@ -73,6 +73,8 @@ class GuidedRollout:
         self._network = guider.model_patcher.model.diffusion_model
         self._ledger = Ledger(partial(suspects, model_options, self._network))
         self._goes_on = session is not None
+        if session is not None:
+            session.follow(self.storyboard)
         self.session = session or Session(
             self.storyboard,
             options.storage,
