@@ -9,8 +9,13 @@ from pathlib import Path
 import av
 import live
 import pytest
+import tiny
+import torch
 from conftest import ROOT
+from host.test_workflows import as_api, load
 from PIL import Image
+
+from relax_memory.saved.archive import saved_rollouts
 
 API = sorted(ROOT.glob("workflows/api/*.json"))
 CHUNKS, STEPS = 5, 4  # the choice of history begins with the third chunk
@@ -117,6 +122,33 @@ def test_a_workflow_runs_and_leaves_its_files(server, path):
     for content in timelines:
         with Image.open(io.BytesIO(content)) as image:
             assert (image.format, image.width) == ("PNG", 2000)
+
+
+def test_the_audition_that_is_liked_becomes_the_film(server):
+    """The second half of its template, which is muted until there is something to choose."""
+    tiny.pack()
+    template = load(next(path for path in ROOT.glob("workflows/*.json") if "audition" in path.stem))
+    folder = server.folder / "output" / "relax_forcing"
+    asked = as_api(template, muted=True)
+    inputs = {node["class_type"]: node["inputs"] for node in asked.values()}
+    inputs["RelaxForcingSampler"]["length"] = 12 * 2 - 3
+    first = {key: node for key, node in asked.items() if key in as_api(template)}
+    assert server.run(first).ending == "success"
+    (eight,) = saved_rollouts(folder)
+    assert len(eight.latents()) == 8
+    assert inputs["RelaxForcingResume"]["sample"] == 3
+    inputs["RelaxForcingResume"]["rollout"], *_ = server.saved_rollouts()
+    inputs["RelaxForcingStream"]["length"] = 12 * CHUNKS - 3
+    job = server.run(asked)
+    assert job.ending == "success", server.log()
+    film, _ = saved_rollouts(folder)
+    assert (film.taken_from, film.chunk_count, film.finished) == (eight.name, CHUNKS, True)
+    begun = eight.latents()
+    assert torch.equal(film.latents()[:, :, : begun.shape[2]], begun[2:3])
+    assert job.sampled_steps == STEPS * (CHUNKS - 2)  # nothing is made twice
+    (content,) = files(server, job.of("RelaxForcingStream", "outputs"))
+    with av.open(io.BytesIO(content)) as container:
+        assert len(list(container.decode(video=0))) == 12 * CHUNKS - 3
 
 
 def test_an_interrupt_ends_the_job_and_not_the_server(server):
