@@ -142,3 +142,11 @@ def test_scenes_that_wait_lie_in_host_memory(monkeypatch, where):
     assert len(marks) < len(more)
     held, held_again = (max(mark["held"] for mark in each) for each in (marks, more))
     assert held - held_again < 0.02 * planned[0]
+
+
+def test_a_scene_comes_back_to_the_card_that_it_left():
+    positive, chunks = film("cut", 2, 3, scenes=2), 6
+    model = host.remembering(host.model("cuda:1"), reservoir_device="gpu", reservoir_frames=120)
+    latents = host.sample(model, positive=positive, length=4 * chunks * FRAMES - 3)
+    assert CARDS[0].allocations == 0
+    assert torch.equal(latents, made(positive, chunks)[0])
