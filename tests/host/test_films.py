@@ -350,6 +350,23 @@ def test_other_words_of_a_shot_keep_all_before_it(output, caplog, name):
     assert torch.equal(film, sample(changed))
 
 
+@pytest.mark.parametrize("transition", [*TRANSITIONS, "return"])
+def test_words_that_change_at_any_chunk_keep_all_before_it(output, caplog, transition):
+    caplog.set_level(logging.INFO)
+    back = transition == "return"
+    for chunk in range(1 + back, CHUNKS):
+        for words in (BLUE, GREEN):
+            film = script((0, RED), (chunk, words, transition))
+            if back:  # the chunk before is of another scene
+                home = f"Scene a: {RED}", f"Scene a: {words}"
+                film = script((0, home[0]), (chunk - 1, f"Scene b: {RED}"), (chunk, home[1]))
+            caplog.clear()
+            short = {"steps": 1, "frames": FRAMES * (chunk + 1)}
+            made = sample(schedule(film), **short, autosave=True)
+        assert f"Continues after {chunk} of {chunk + 1} saved chunks" in said(caplog)[-1]
+        assert torch.equal(made, sample(schedule(film), **short)), chunk
+
+
 @pytest.mark.parametrize("name", FILMS)
 def test_a_shot_is_added_to_a_finished_video(output, caplog, name):
     caplog.set_level(logging.INFO)
