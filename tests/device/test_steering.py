@@ -15,7 +15,7 @@ def words(text: str) -> list:
     directed, source = host.part("host.directed"), host.part("host.steering.source")
     told = {"transition": "keep", "blend_seconds": 1.0}
     prompts = {RED: tiny.conditioning(1), BLUE: tiny.conditioning(2)}
-    conditioning = directed.said(directed.read_text(text), prompts, **told)
+    conditioning = directed.said(directed.read_text(text, told["transition"]), prompts, **told)
     return source.with_source(conditioning, clip=None, text=text, node_id="5", **told)
 
 
