@@ -11,10 +11,15 @@ from common import elapsed, moment
 
 
 class TurnClock(common.ChunkClock):
-    """Seconds of each chunk of a program that waits after every one until it is its turn again."""
+    """Seconds of each chunk of a program that waits after every one until it is its turn again.
 
-    def __init__(self) -> None:
+    Args:
+        now: a moment, as `common.elapsed` takes it.
+    """
+
+    def __init__(self, now: Callable = moment) -> None:
         super().__init__()
+        self._now = now
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._spans: list[tuple] = []
         self.ended = False
@@ -23,9 +28,13 @@ class TurnClock(common.ChunkClock):
     def __call__(self) -> None:
         self._calls += 1
         if self._calls % self._steps == 0:
-            self._spans.append((self._start, moment()))
-            self._done.release()
-            self._begin()
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """End a chunk, and let the others make one each."""
+        self._spans.append((self._start, self._now()))
+        self._done.release()
+        self._begin()
 
     @property
     def seconds(self) -> list[float]:
@@ -50,7 +59,7 @@ class TurnClock(common.ChunkClock):
 
     def _begin(self) -> None:
         self._go.acquire()
-        self._start = moment()
+        self._start = self._now()
 
 
 def in_turns(programs: dict[TurnClock, Callable[[], None]]) -> None:

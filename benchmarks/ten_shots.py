@@ -1,23 +1,20 @@
 """What ten shots cost over one prompt on the clock: a minute of each, chunk by chunk in turns.
 
-Each film runs in a process of its own on one thread, and what counts is the time that the processor
-spends on it. One prompt runs twice, which tells how much of a difference is chance. The default is
-a model small enough for a CPU. Last line: JSON.
+All films are made in one process, on one thread at a time, since two processes differ by more than
+what is looked for; what counts is the time that the processor spends on a chunk. One prompt runs
+twice, which tells how much of a difference is chance. The default is a model small enough for a
+CPU. Last line: JSON.
 """
 
-import argparse
-import json
-import os
-import sys
 import time
 from statistics import median
 
 import common
 import torch
 from common import CHUNK_FRAMES, Shape
+from interleaved import TurnClock, in_turns
 from policy_lab import interval
 from small import TEXT_DIM
-from turns import Turn, run_in_turns
 
 from relax_memory.grid import WAN
 from relax_memory.host.directed import with_shot
@@ -32,25 +29,14 @@ ONE = "one prompt"
 SIDES = {ONE: None, "one prompt again": None} | {way: way for way in ("keep", "blend", "recache")}
 
 
-class Clock:
+class Clock(TurnClock):
     """A keeper that takes the seconds of each chunk, from the end of the one before to its own."""
 
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-        self._start: float | None = None
-        self.seconds: list[float] = []
+    def __init__(self) -> None:
+        super().__init__(time.process_time if common.DEVICE.type == "cpu" else common.moment)
 
     def keep(self, finished: object) -> None:
-        if self._start is None:
-            self._turn.ready()
-        else:
-            self.seconds.append(self._now() - self._start)
-            self._turn.pass_on()
-        self._start = self._now()
-
-    def _now(self) -> float:
-        common.synchronize()
-        return time.process_time() if common.DEVICE.type == "cpu" else time.perf_counter()
+        self.pass_on()
 
 
 def directed(transition: str | None, shape: Shape, chunks: int) -> list:
@@ -70,36 +56,45 @@ def directed(transition: str | None, shape: Shape, chunks: int) -> list:
     return conditioning
 
 
-@torch.inference_mode()
-def measure_side(name: str, shape: Shape, chunks: int) -> dict:
-    """Passes of a film, and seconds of each chunk after the first, in turns with the others."""
-    torch.set_num_threads(1)
-    clock = Clock(Turn())
-    model = common.causal_model(shape)
-    passes: list[None] = []
-    model.model.diffusion_model.register_forward_pre_hook(lambda *_: passes.append(None))
-    request = make_request(
-        model=with_memory(model, RelaxedMemory()),
-        positive=directed(SIDES[name], shape, chunks),
-        width=shape.width,
-        height=shape.height,
-        length=WAN.length(CHUNK_FRAMES * chunks),
-        seed=1,
-    )
-    generate(request, clock)
-    return {"passes": len(passes), "seconds": clock.seconds}
+class Side:
+    """One film to be made: the seconds of its chunks after the first, and all passes."""
+
+    def __init__(self, transition: str | None, shape: Shape, chunks: int) -> None:
+        self.clock = Clock()
+        self.passes = 0
+        model = common.causal_model(shape)
+        model.model.diffusion_model.register_forward_pre_hook(self._count)
+        self._request = make_request(
+            model=with_memory(model, RelaxedMemory()),
+            positive=directed(transition, shape, chunks),
+            width=shape.width,
+            height=shape.height,
+            length=WAN.length(CHUNK_FRAMES * chunks),
+            seed=1,
+        )
+
+    def _count(self, *_: object) -> None:
+        self.passes += 1
+
+    def make(self) -> None:
+        with torch.inference_mode():
+            generate(self._request, self.clock)
+
+    @property
+    def seconds(self) -> list[float]:
+        return self.clock.seconds[1:]
 
 
-def compared(sides: dict[str, dict], chunks: int) -> dict:
+def compared(sides: dict[str, Side], chunks: int) -> dict:
     """What each film takes over one prompt, and what a chunk takes with which a shot begins."""
     begins = [shot * chunks // SHOTS - 1 for shot in range(1, SHOTS)]
-    usual = sides[ONE]["seconds"]
+    usual = sides[ONE].seconds
     figures = {}
     for name, side in sides.items():
-        own = side["seconds"]
+        own = side.seconds
         over = [100 * (a / b - 1) for a, b in zip(own, usual, strict=True)]
         figures[name] = {
-            "passes": side["passes"],
+            "passes": side.passes,
             "seconds_per_chunk": common.median(own[SETTLED_CHUNKS:]),
             "all_seconds_percent_over": round(100 * (sum(own) / sum(usual) - 1), 2),
             "chunk_percent_over": interval(over),
@@ -116,17 +111,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=2, default=[416, 240], metavar=("W", "H"))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     shape = common.shape_of(options)
-    if options.side:
-        print(json.dumps(measure_side(options.side, shape, options.chunks)))
-        return
     torch.set_num_threads(1)
     names = dict.fromkeys([ONE, *options.sides])
-    commands = {name: [sys.executable, *sys.argv, "--side", name] for name in names}
-    outputs = run_in_turns(commands, dict.fromkeys(names, dict(os.environ)))
-    sides = {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
+    sides = {name: Side(SIDES[name], shape, options.chunks) for name in names}
+    in_turns({side.clock: side.make for side in sides.values()})
     figures = compared(sides, options.chunks)
     for name, row in figures.items():
         print(name, row)
