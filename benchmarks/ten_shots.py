@@ -1,4 +1,4 @@
-"""What ten shots cost over one prompt on the clock: a minute of each, chunk by chunk in turns.
+"""What ten shots cost over one prompt on the clock: minutes of each, chunk by chunk in turns.
 
 All films are made in one process, on one thread at a time, since two processes differ by more than
 what is looked for; what counts is the time that the processor spends on a chunk. One prompt runs
@@ -8,7 +8,6 @@ line: JSON.
 """
 
 import time
-from statistics import median
 
 import common
 import torch
@@ -86,21 +85,34 @@ class Side:
         return self.clock.seconds[1:]
 
 
-def compared(sides: dict[str, Side], chunks: int) -> dict:
-    """What each film takes over one prompt, and what a chunk takes with which a shot begins."""
+def measure_round(names: list[str], shape: Shape, chunks: int) -> dict[str, Side]:
+    """Films of these names, made in turns."""
+    sides = {name: Side(SIDES[name], shape, chunks) for name in names}
+    in_turns({side.clock: side.make for side in sides.values()})
+    return sides
+
+
+def compared(rounds: list[dict[str, Side]], chunks: int) -> dict:
+    """What each film takes over one prompt, round by round, and what a chunk takes with which a
+    shot begins.
+    """
     begins = [shot * chunks // SHOTS - 1 for shot in range(1, SHOTS)]
-    usual = sides[ONE].seconds
     figures = {}
-    for name, side in sides.items():
-        own = side.seconds
-        over = [100 * (a / b - 1) for a, b in zip(own, usual, strict=True)]
+    for name in rounds[0]:
+        pairs = [(sides[name], sides[ONE].seconds) for sides in rounds]
+        films = [100 * (sum(side.seconds) / sum(usual) - 1) for side, usual in pairs]
         figures[name] = {
-            "passes": side.passes,
-            "seconds_per_chunk": common.median(own[SETTLED_CHUNKS:]),
-            "all_seconds_percent_over": round(100 * (sum(own) / sum(usual) - 1), 2),
-            "chunk_percent_over": interval(over),
-            "median_chunk_percent_over": round(median(over), 2),
-            "shot_percent_over": interval(over[begin] for begin in begins),
+            "passes": rounds[0][name].passes,
+            "seconds_per_chunk": common.median(
+                seconds for side, _ in pairs for seconds in side.seconds[SETTLED_CHUNKS:]
+            ),
+            "film_percent_over": interval(films),
+            "films_percent_over": [round(film, 2) for film in films],
+            "shot_percent_over": interval(
+                100 * (side.seconds[begin] / usual[begin] - 1)
+                for side, usual in pairs
+                for begin in begins
+            ),
         }
     return figures
 
@@ -108,6 +120,7 @@ def compared(sides: dict[str, Side], chunks: int) -> dict:
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--chunks", type=int, default=80)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--dim", type=int, default=256, help="model width, a multiple of 128")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=2, default=[208, 112], metavar=("W", "H"))
@@ -115,10 +128,12 @@ def main() -> None:
     options = parser.parse_args()
     shape = common.shape_of(options)
     torch.set_num_threads(1)
-    names = dict.fromkeys([ONE, *options.sides])
-    sides = {name: Side(SIDES[name], shape, options.chunks) for name in names}
-    in_turns({side.clock: side.make for side in sides.values()})
-    figures = compared(sides, options.chunks)
+    names = list(dict.fromkeys([ONE, *options.sides]))
+    rounds = []
+    for first in range(options.rounds):  # whoever begins
+        order = names[first % len(names) :] + names[: first % len(names)]
+        rounds.append(measure_round(order, shape, options.chunks))
+    figures = compared(rounds, options.chunks)
     for name, row in figures.items():
         print(name, row)
     common.finish(common.result("ten_shots", shape, figures), save=options.save)
