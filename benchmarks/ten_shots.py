@@ -26,7 +26,7 @@ from relax_memory.host.sampling.generate import generate
 from relax_memory.policies import RelaxedMemory
 
 SHOTS = 10
-TEXT_TOKENS = 8  # whose new words take 0.3 % of such a chunk; 512 take 0.14 % of one of Wan 1.3B
+TEXT_TOKENS = 8  # which to embed and project takes 0.2 % of a chunk; 512 take 0.14 % with Wan 1.3B
 SETTLED_CHUNKS = 5  # until all that is read at once is there
 ONE = "one prompt"
 SIDES = {ONE: None, "one prompt again": None} | {way: way for way in ("keep", "blend", "recache")}
