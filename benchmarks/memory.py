@@ -40,10 +40,10 @@ class EnoughError(Exception):
 class ReservoirSampler(MemorySampler):
     """Our sampler with the reference's bookkeeping."""
 
-    def film(self, guider, frames: int) -> Film:
+    def film(self, guider, like: torch.Tensor) -> Film:
         storyboard = Storyboard(
             remembered(guider.model_patcher).policy,
-            total_frames=frames,
+            total_frames=like.shape[2],
             chunk_frames=self.chunk_frames,
             whole_chunks=False,
             plan_type=ReservoirPlan,

@@ -5,6 +5,7 @@ The host must be importable; a missing host is an error here, never a reason to 
 
 import asyncio
 import functools
+import sys
 
 import comfy.options
 import torch
@@ -26,6 +27,12 @@ def pack() -> dict:
     assert asyncio.run(host_nodes.load_custom_node(str(ROOT))), "the host could not load the pack"
     classes = host_nodes.NODE_CLASS_MAPPINGS
     return {name: cls for name, cls in classes.items() if name.startswith("RelaxForcing")}
+
+
+def part(name: str):
+    """A module of this pack, as the host has loaded it: tests may have imported it beside that."""
+    root = pack()["RelaxForcingSampler"].__module__.rpartition(".nodes")[0]
+    return sys.modules[f"{root}.relax_memory.{name}"]
 
 
 def node(node_id: str, **inputs):

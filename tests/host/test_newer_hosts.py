@@ -1,6 +1,5 @@
 """What hosts have that could not be run here, by stand-ins of the same name and signature."""
 
-import sys
 from contextlib import contextmanager
 
 import comfy.model_prefetch
@@ -10,12 +9,6 @@ import tiny
 import tiny_vae
 import torch
 from runs import WAYS, sample
-
-
-def ours(name):
-    """A module of the pack, as the host has loaded it."""
-    root = tiny.pack()["RelaxForcingSampler"].__module__.rpartition(".nodes")[0]
-    return sys.modules[f"{root}.relax_memory.{name}"]
 
 
 class ComfyAttention(torch.nn.Module):
@@ -29,7 +22,7 @@ class ComfyAttention(torch.nn.Module):
 @pytest.mark.parametrize("way", WAYS)
 def test_the_kernel_that_a_layer_prefers_is_passed_on(monkeypatch, way):
     expected = WAYS[way]()
-    module, seen = ours("host.model.attention"), []
+    module, seen = tiny.part("host.model.attention"), []
     attention = module.optimized_attention
 
     def newer(q, k, v, heads, *args, preferred_attention=None, **kwargs):
@@ -68,7 +61,7 @@ def paused(monkeypatch):
 
 def test_what_is_remembered_is_no_part_of_the_hosts_graph(paused, monkeypatch):
     expected = sample()
-    memory, calls = ours("memory.recall").Memory, []
+    memory, calls = tiny.part("memory.recall").Memory, []
 
     def spy(name):
         method = getattr(memory, name)

@@ -1,7 +1,6 @@
 """A text is embedded and projected once while it is said, and nobody can tell it by the video."""
 
 import itertools
-import sys
 
 import comfy.hooks
 import comfy.model_management
@@ -21,9 +20,8 @@ LENGTH = 45  # four chunks
 
 
 def text():
-    """The module of the pack that keeps them, as the host has loaded it."""
-    tiny.pack()
-    return next(module for name, module in sys.modules.items() if name.endswith("host.model.text"))
+    """The module of the pack that keeps them."""
+    return tiny.part("host.model.text")
 
 
 @pytest.fixture
