@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import logging
 import re
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -148,9 +147,7 @@ CASES = {
 @pytest.fixture
 def no_room_to_wait(monkeypatch):
     """Host memory is full, so scenes keep only their latents while they are away."""
-    root = tiny.pack()["RelaxForcingSampler"].__module__.removesuffix("nodes.sampler")
-    parking = sys.modules[f"{root}relax_memory.host.room.parking"]
-    monkeypatch.setattr(parking, "SHARE", 0.0)
+    monkeypatch.setattr(tiny.part("host.room.parking"), "SHARE", 0.0)
 
 
 def passes_of(make):

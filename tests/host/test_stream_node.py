@@ -6,7 +6,6 @@ import functools
 import gc
 import json
 import shutil
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +33,6 @@ from relax_memory.film.fragments import close
 from relax_memory.host.directed import Directed, with_direction
 from relax_memory.saved.rollout import SavedRollout
 
-DESK = "relax_memory.host.steering.desk"
 VIDEO = {
     "width": 32,
     "height": 32,
@@ -291,8 +289,7 @@ def test_a_steered_file_has_the_last_words_in_both_tags_also_after_a_kill(tmp_pa
         holder = HiddenHolder.from_dict(hidden | {Hidden.unique_id: node_id})
         monkeypatch.setattr(pack[name], "hidden", holder)
     positive = tiny.node("RelaxForcingPromptSchedule", clip=load_clip(), **told)[0]
-    desk = sys.modules[pack["RelaxForcingStream"].__module__.replace("nodes.stream", DESK)]
-    writer = sys.modules[desk.__name__.replace("host.steering.desk", "film.mp4")].VideoWriter
+    desk, writer = tiny.part("host.steering.desk"), tiny.part("film.mp4").VideoWriter
     append, killed, answers = writer.append, tmp_path / "killed.partial.mp4", []
 
     def appending(self, images):
@@ -377,8 +374,7 @@ def test_a_saved_video_has_the_chapters_that_it_had(output, text):
 def test_room_for_a_vae_on_the_same_device_is_left(device, takes_turns, monkeypatch):
     vae = copy.copy(tiny_vae.vae())
     vae.device = torch.device(device)
-    node_module = tiny.pack()["RelaxForcingStream"].__module__
-    reserve = sys.modules[node_module.replace("nodes.stream", "relax_memory.host.room.reserve")]
+    reserve = tiny.part("host.room.reserve")
     spared, decide = [], reserve.make_budget
 
     def deciding(*arguments, spared_bytes, **sizes):
@@ -412,9 +408,7 @@ def full_gpu(model, vae, monkeypatch) -> None:
     monkeypatch.setattr(model, "load_device", GPU)
     monkeypatch.setattr(model.model, "memory_required", lambda *_, **__: 2**10)
     room_beside = room - vae.patcher.model_size()
-    node_module = tiny.pack()["RelaxForcingStream"].__module__
-    decode = sys.modules[node_module.replace("nodes.stream", "relax_memory.host.film.decode")]
-    monkeypatch.setattr(decode, "needed_bytes", lambda *_: room_beside)
+    monkeypatch.setattr(tiny.part("host.film.decode"), "needed_bytes", lambda *_: room_beside)
 
 
 @pytest.mark.parametrize("device", [GPU, CPU], ids=["on the GPU", "elsewhere"])
