@@ -173,9 +173,6 @@ class InPlace:
         """What it has taken the place of, as the class has it now."""
         return MethodType(type(self.module).forward, self.module)
 
-    def __call__(self, *args: object, **kwargs: object) -> Tensor:
-        raise NotImplementedError
-
 
 class TextEmbedding(InPlace):
     """Replaces the `forward` of the model's text embedding."""
