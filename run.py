@@ -34,6 +34,7 @@ VENV = ROOT / ".venv"
 HOST = ROOT / ".comfyui"
 OLD = ROOT / ".lowest"  # the lowest versions of some packages, for tests
 REGISTRY = ROOT / ".registry"  # what makes the package that the registry ships, for tests
+FRONT_END = ROOT / ".front_end"  # a newer front end than the host pins, for tests
 OTHERS = ROOT / ".hosts"  # other ComfyUIs to test on, with an environment each
 DATA = ROOT / "data"  # models, input, output and settings of the host that is started here
 STAMP = "relax-forcing.stamp"  # written last: without it an installation is not complete
@@ -64,6 +65,8 @@ LOWEST_TESTS = (
 )
 PACKING = ("comfy-cli==1.23.0", "semver==3.0.4", "tomlkit==0.13.3")  # all else is there with hosts
 APART = ((OLD, LOWEST, LOWEST_TESTS), (REGISTRY, PACKING, ("tests/registry",)))
+NEWER = ("comfyui-frontend-package==1.58.1",)
+IN_NEWER = ((FRONT_END, NEWER, ("tests/browser/test_smoke.py",)),)  # where there is a browser
 # What meets the host at most places, in a minute or two; each other host runs these.
 QUICK_TESTS = (
     "tests/host/test_decode.py::test_the_video_shows_the_hosts_pictures",
@@ -394,7 +397,7 @@ def test(arguments):
     """Lint and all tiers; each tier is a call of its own, so that an empty one fails (status 5).
 
     Last, what writes and reads files with the lowest versions of the packages that do, what the
-    registry's own tool packs, and the quick tests on other hosts.
+    registry's own tool packs, a newer front end, and the quick tests on other hosts.
     """
     python, host = prepare()
     require_test_tools(python)
@@ -404,13 +407,13 @@ def test(arguments):
         MYPYPATH=os.pathsep.join((str(host), str(DATA / "types"))),
     )
     calls = [["ruff", "format", "--check", "."], ["ruff", "check", "."], types()]
+    tiers_here = () if arguments else tiers()
     if arguments:
         calls.append(["pytest"] + arguments)
-    else:
-        calls.extend(["pytest", "tests/" + tier] + list(IN_TWO) for tier in tiers())
+    calls.extend(["pytest", "tests/" + tier] + list(IN_TWO) for tier in tiers_here)
     statuses = [subprocess.call([python, "-m"] + c, cwd=ROOT, env=environment) for c in calls]
     if not arguments:
-        for folder, packages, tests in APART:
+        for folder, packages, tests in APART + IN_NEWER * ("browser" in tiers_here):
             install_apart(python, folder, packages)
             print("Testing with {}.".format(", ".join(packages)))
             path = [str(folder)] + os.environ.get("PYTHONPATH", "").split(os.pathsep)

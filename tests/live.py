@@ -121,8 +121,6 @@ class Server:
         command = [sys.executable, str(HOST / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(self.folder), "--database-url", "sqlite:///:memory:"]
         command += ["--disable-api-nodes", *([] if self._metadata else ["--disable-metadata"])]
-        if front_end := os.environ.get("FRONT_END_ROOT"):  # another one than the host pins
-            command += ["--front-end-root", front_end]
         with open(self._log, "w") as log:
             environment = os.environ | {"OMP_NUM_THREADS": "1"}  # models this small gain none
             self._process = subprocess.Popen(

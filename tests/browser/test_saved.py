@@ -17,7 +17,11 @@ ADD = """async () => {
 ASK = """action => {
     app.graph.nodes[0].widgets.find(widget => widget.name == "action").value = action
 }"""
-PROMPT = "async () => (await app.graphToPrompt()).output"
+PROMPT = """async () => {  // without what the front end knows of a node's pack since it was loaded
+    const {output} = await app.graphToPrompt()
+    for (const node of Object.values(output)) node._meta = node._meta.title
+    return output
+}"""
 CHOSEN = """name => app.graph.nodes[0].widgets.find(widget => widget.name == "rollout")
     .value.startsWith(name)"""
 LISTED = """told => app.graph.nodes[0].widgets.find(widget => widget.name == "rollout")

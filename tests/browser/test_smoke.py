@@ -1,5 +1,7 @@
 """The templates in the real front end, in both renderers: make a video, stop one, make it again."""
 
+from importlib.metadata import version
+
 import pytest
 
 SHORT, LONG = 33, 9573  # as long as no browser is too slow to stop it
@@ -28,3 +30,9 @@ def test_a_video_plays_in_its_node_also_after_a_stopped_one(front_end, template,
     front_end.run()
     front_end.wait_for_text("2.1 s of video in ")
     front_end.wait_for_playing_video("_.mp4")
+
+
+def test_the_front_end_is_the_one_that_is_installed(front_end):
+    """Or another one would be tested when a newer one is put before it."""
+    shown = front_end.page.evaluate("__COMFYUI_FRONTEND_VERSION__")
+    assert shown == version("comfyui-frontend-package")

@@ -33,6 +33,7 @@ NEWER_SYNTAX = (
 def root(tmp_path, monkeypatch):
     """An empty repository in place of ours."""
     monkeypatch.setattr(run, "APART", ())
+    monkeypatch.setattr(run, "IN_NEWER", ())
     for name in ("VENV", "HOST", "OLD", "OTHERS", "DATA"):
         monkeypatch.setattr(run, name, tmp_path / getattr(run, name).name)
     monkeypatch.setattr(run, "ROOT", tmp_path)

@@ -3,20 +3,10 @@
 // somebody has typed meanwhile stays, and so does another workflow in which the ids are the same.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { find } from "./nodes.js";
 
 const SCHEDULE = "RelaxForcingPromptSchedule";
 const had = new Map(); // by prompt and node: the texts so far
-
-// The node of an id such as "12:6", which lies in the subgraph of node 12.
-function find(id) {
-  let graph = app.rootGraph ?? app.graph;
-  let node;
-  for (const part of id.split(":")) {
-    node = graph?.getNodeById(part);
-    graph = node?.subgraph;
-  }
-  return node;
-}
 
 app.registerExtension({
   name: "RelaxForcing.Directed",
