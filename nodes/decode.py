@@ -9,8 +9,8 @@ from ..relax_memory.host.film.decode import check_decodable
 from ..relax_memory.host.film.made import made_videos, times_remade
 from ..relax_memory.host.film.naming import fill_in
 from ..relax_memory.host.film.output import (
+    check_known_name,
     check_name,
-    name_refusal,
     open_video,
     saved_result,
     workflow_metadata,
@@ -71,8 +71,9 @@ class RelaxForcingDecode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix=None) -> bool | str:
-        return name_refusal(filename_prefix, cls.hidden) or True
+    def validate_inputs(cls, filename_prefix=None) -> bool:
+        check_known_name(filename_prefix, cls.hidden)
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> int:

@@ -74,13 +74,10 @@ class RelaxForcingResume(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, rollout=None) -> bool | str:
+    def validate_inputs(cls, rollout=None) -> bool:
         """Instead of the host's check, which refuses a rollout that has grown since it was chosen;
         None where another node gives the name."""
-        try:
-            return rollout is None or bool(find_rollout(archive_folder(), rollout))
-        except ValueError as error:
-            return str(error)
+        return rollout is None or bool(find_rollout(archive_folder(), rollout))
 
     @classmethod
     def fingerprint_inputs(cls, rollout, until_seconds=0.0, sample=0) -> list[str]:

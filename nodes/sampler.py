@@ -151,7 +151,8 @@ def check_widgets(width=None, height=None, cfg=None, negative=False) -> bool:
 
     Raises ValueError, which the browser shows with its sentence; one that is returned it hides.
     """
-    check_size(width or WAN.multiple, height or WAN.multiple, WAN)
+    unknown = WAN.multiple
+    check_size(unknown if width is None else width, unknown if height is None else height, WAN)
     for name, value, most in (("width", width, 8192), ("height", height, 8192), ("cfg", cfg, 100)):
         if value is not None and not 0 <= value <= most:
             raise ValueError(f"{name} is {value:g}: use at most {most}, and not less than 0.")

@@ -60,17 +60,14 @@ class RelaxForcingSaved(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, action=None, rollout=None) -> bool | str:
+    def validate_inputs(cls, action=None, rollout=None) -> bool:
         """Instead of the host's check, which refuses a rollout that has grown since it was chosen;
         None where another node gives the value."""
         if action not in (None, LIST, *MARKS):
-            return f"action is {action}: use {', '.join((LIST, *MARKS))}."
+            raise ValueError(f"action is {action}: use {', '.join((LIST, *MARKS))}.")
         if action in (None, LIST) or rollout is None:
             return True
-        try:
-            return bool(find_rollout(archive_folder(), rollout))
-        except ValueError as error:
-            return str(error)
+        return bool(find_rollout(archive_folder(), rollout))
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> float:

@@ -7,7 +7,7 @@ from ..relax_memory.host.film.live import live_video
 from ..relax_memory.host.film.made import made_videos, times_remade
 from ..relax_memory.host.film.naming import fill_in
 from ..relax_memory.host.film.output import (
-    name_refusal,
+    check_known_name,
     open_video,
     saved_result,
     workflow_metadata,
@@ -68,9 +68,9 @@ class RelaxForcingStream(io.ComfyNode):
     @classmethod
     def validate_inputs(  # what is not connected is not given, what is comes as None
         cls, filename_prefix=None, width=None, height=None, cfg=None, negative=False
-    ) -> bool | str:
-        check_widgets(width, height, cfg, negative)
-        return name_refusal(filename_prefix, cls.hidden) or True
+    ) -> bool:
+        check_known_name(filename_prefix, cls.hidden)
+        return check_widgets(width, height, cfg, negative)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> tuple[int, int]:

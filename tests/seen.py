@@ -17,8 +17,8 @@ class Seen:
         self.texts: list[str] = []
         self.videos: list[list[str]] = []
 
-    def send_progress_text(self, text: str, node_id: str) -> None:
-        assert node_id == "7"
+    def send_progress_text(self, text: str, node_id: str, sid: str) -> None:
+        assert (node_id, sid) == ("7", "browser")
         self.texts.append(text)
 
     def send_sync(self, event: str, data: dict, client_id: str) -> None:

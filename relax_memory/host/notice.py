@@ -1,7 +1,8 @@
 """What is seen on the node that is being executed: a line of text, its last words, growing videos.
 
 The line is replaced by the next one. What must still stand there when the node has ended, well or
-badly, is noted: its last words are the ending and all notes. Does nothing where no server executes.
+badly, is noted: its last words are the ending and all notes. Said to the browser that queued it;
+nothing is said where none did.
 """
 
 import functools
@@ -29,9 +30,16 @@ _node: ContextVar[_Node | None] = ContextVar("relax_forcing_node", default=None)
 
 def tell(text: str) -> None:
     """Show `text` on the node until the next text."""
-    where, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    where, server = get_executing_context(), _with_browser()
     if where is not None and server is not None:
-        server.send_progress_text(text, where.node_id)
+        # without sid hosts of today tell every browser, where that id may be another node
+        server.send_progress_text(text, where.node_id, sid=server.client_id)
+
+
+def _with_browser() -> PromptServer | None:
+    """The server, where what it executes was queued by somebody who listens."""
+    server = getattr(PromptServer, "instance", None)
+    return server if getattr(server, "client_id", None) is not None else None
 
 
 def note(text: str) -> None:
@@ -77,8 +85,8 @@ def _last_words(*ending: str) -> None:
 
 def show_videos(files: Sequence[dict[str, str]]) -> None:
     """Let the node play files of the output folder, finished or growing."""
-    where, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if where is None or server is None or getattr(server, "client_id", None) is None:
+    where, server = get_executing_context(), _with_browser()
+    if where is None or server is None:
         return
     message = {
         "node": where.node_id,

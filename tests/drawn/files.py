@@ -50,10 +50,11 @@ def file_name(seed: int) -> Verdict:
 
     def make() -> str:
         with _output() as folder:
-            valid = cls.validate_inputs(filename_prefix=name)
-            if valid is not True:
+            try:
+                cls.validate_inputs(filename_prefix=name)
+            except ValueError as refused:
                 cls.check_lazy_status(filename_prefix=name)  # what runs it says the same
-                return f"refused as it is queued only: {valid}"
+                return f"refused as it is queued only: {refused}"
             made = tiny.node(
                 "RelaxForcingDecode",
                 samples={"samples": tiny_vae.latents(2)},

@@ -59,7 +59,7 @@ class Host:
             client_id=None,
             last_node_id=None,
             send_sync=lambda *_: None,
-            send_progress_text=lambda text, node_id: self.told.append(text),
+            send_progress_text=lambda text, node_id, sid: self.told.append(text),
         )
         self.executor = execution.PromptExecutor(
             self.server, cache_args={"ram": 0, "ram_inactive": 0}
@@ -135,8 +135,9 @@ def test_a_name_that_cannot_be_used_is_refused_before_anything_runs(
     (said,) = host.refused(decode(prefix))
     assert UNUSABLE[prefix] in said
     assert "filename_prefix is " in said
-    verdict = tiny.pack()["RelaxForcingStream"].validate_inputs(filename_prefix=prefix)
-    assert verdict in said
+    with pytest.raises(ValueError, match="filename_prefix is ") as refused:
+        tiny.pack()["RelaxForcingStream"].validate_inputs(filename_prefix=prefix)
+    assert said == str(refused.value)
     assert sorted(folder.rglob("*")) == before
     assert not Sampled.calls
 
@@ -161,7 +162,7 @@ def test_a_link_is_named_with_where_it_leads(host, obstacles):
 def test_a_link_that_stays_inside_is_followed(folder):
     (folder / "there").mkdir()
     (folder / "link").symlink_to(folder / "there")
-    assert output.name_refusal("link/x", None) == ""
+    output.check_known_name("link/x", None)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_with_what_helps(host, folder, monkeypatch):
@@ -174,7 +175,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_with_what_helps(host, fol
 
 def test_a_character_that_the_system_gives_another_meaning_is_refused(monkeypatch):
     monkeypatch.setattr(output, "UNUSABLE", '<>:"|?*')
-    assert "allows no : in names" in output.name_refusal("take 1: the cat", None)
+    with pytest.raises(ValueError, match="allows no : in names"):
+        output.check_known_name("take 1: the cat", None)
 
 
 @pytest.mark.parametrize(

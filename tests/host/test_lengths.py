@@ -15,7 +15,7 @@ def told_by(monkeypatch, *, length, prefix_frames=0, made_by="VAEEncode"):
     """Frames of a sampled video, and all that its node showed as text."""
     texts = []
     server = SimpleNamespace(
-        client_id=None, send_progress_text=lambda text, node_id: texts.append(text)
+        client_id="browser", send_progress_text=lambda text, node_id, sid: texts.append(text)
     )
     monkeypatch.setattr(PromptServer, "instance", server, raising=False)
     graph = {

@@ -64,6 +64,15 @@ def test_notes_end_with_their_node():
     assert last_words(node) == ["2 videos of 5.1 s in 0 s"]
 
 
+def test_nothing_is_said_to_browsers_that_have_not_queued_it():
+    """They have other nodes under the same ids; `seen` asserts to which browser a text goes."""
+    with seen.node() as browser:
+        browser.client_id = None
+        notice.tell("Chunk 3 of 9")
+        notice.show_videos([{"filename": "a.mp4"}])
+    assert browser.texts == browser.videos == []
+
+
 def test_every_node_of_the_pack_says_its_errors():
     for name, cls in tiny.pack().items():
         with seen.node() as browser, pytest.raises(TypeError) as error:

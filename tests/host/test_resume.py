@@ -585,15 +585,15 @@ def test_a_chosen_rollout_stays_valid_when_it_grows_and_the_host_reads_it_again(
 def test_resume_loads_and_says_so_where_nothing_is_saved(output):
     (label,) = options()
     assert label == "nothing is saved yet"
-    verdict = tiny.pack()["RelaxForcingResume"].validate_inputs(label)
-    assert verdict.startswith("No rollout is saved in")
+    with pytest.raises(ValueError, match="^No rollout is saved in"):
+        tiny.pack()["RelaxForcingResume"].validate_inputs(label)
 
 
 def test_resume_refuses_a_path(output, tmp_path):
     sample(chunks=1)
     for name in ("../relax_forcing", str(tmp_path), "..", ""):
-        verdict = tiny.pack()["RelaxForcingResume"].validate_inputs(name)
-        assert "none of that name is saved" in verdict
+        with pytest.raises(ValueError, match="none of that name is saved"):
+            tiny.pack()["RelaxForcingResume"].validate_inputs(name)
         with pytest.raises(ValueError, match="none of that name is saved"):
             tiny.node("RelaxForcingResume", rollout=name)
 

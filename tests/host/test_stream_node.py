@@ -8,7 +8,6 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import comfy.model_management
@@ -18,6 +17,7 @@ import latent_preview
 import nodes as host_nodes
 import numpy
 import pytest
+import seen
 import tiny
 import tiny_vae
 import torch
@@ -25,7 +25,6 @@ from comfy.cli_args import args
 from comfy_api.latest._io import Hidden, HiddenHolder
 from comfy_execution.utils import CurrentNodeContext
 from comfy_extras.nodes_wan import TrimVideoLatent
-from server import PromptServer
 
 from demo.bundle import load_clip
 from relax_memory.direction.grammar import parse
@@ -223,13 +222,10 @@ def test_only_animated_previewers_get_the_whole_video(previewer, frames, monkeyp
 
 
 @pytest.fixture
-def told(monkeypatch):
+def told():
     """What the node that is being executed shows as text."""
-    texts = []
-    server = SimpleNamespace(send_progress_text=lambda text, node_id: texts.append(text))
-    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
-    with CurrentNodeContext("prompt", "node"):
-        yield texts
+    with seen.node() as browser:
+        yield browser.texts
 
 
 def test_a_stopped_stream_says_what_there_is_and_the_next_shows_it_again(output, monkeypatch, told):

@@ -39,6 +39,7 @@ def told(workflow) -> list[str]:
     ("inputs", "sentence"),
     [
         ({"cfg": 3.0}, "cfg is 3, but no negative conditioning is connected"),
+        ({"width": 0}, "width is 0, but Wan needs a multiple of 16: use 16"),
         ({"width": 100}, "width is 100, but Wan needs a multiple of 16: use 96"),
         ({"height": 1080}, "height is 1080, but Wan needs a multiple of 16"),
         ({"width": 8208}, "width is 8208: use at most 8192"),

@@ -90,14 +90,10 @@ def check_name(filename_prefix: str) -> None:
         raise _refusal(filename_prefix, error) from error
 
 
-def name_refusal(filename_prefix: str | None, hidden: io.HiddenHolder | None) -> str:
-    """Why no video can have this name, in a sentence; empty where one can, or none is known yet."""
-    try:
-        if filename_prefix is not None:
-            check_name(fill_in(filename_prefix, hidden))
-    except ValueError as error:
-        return str(error)
-    return ""
+def check_known_name(filename_prefix: str | None, hidden: io.HiddenHolder | None) -> None:
+    """Raise ValueError for a name that no video can have, unless it is not known yet."""
+    if filename_prefix is not None:
+        check_name(fill_in(filename_prefix, hidden))
 
 
 def _check_inside(filename_prefix: str, folder: Path, output: Path) -> None:
