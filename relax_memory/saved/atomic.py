@@ -14,7 +14,8 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that it outlives a power cut once this returns. Raises OSError."""
     part = path.with_name(PART)
     try:
-        with patiently(open, part, "wb") as file:
+        unlink(part)  # what a kill left, or a link, through which nothing is written
+        with patiently(open, part, "xb") as file:
             file.write(data)
             file.flush()
             sync(file.fileno())

@@ -23,6 +23,7 @@ from ..trace import ChunkTrace
 from .atomic import checksum, write_whole
 
 FORMAT = 1
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # that a host samples in
 LONGEST_HEADER = 10**7  # bytes; traces of the largest batches take some thousands
 UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 FILE_NAME = re.compile(r"(\d{6})-([0-9a-f]{16})\.safetensors")
@@ -57,6 +58,15 @@ class SavedChunk:
     trace: ChunkTrace
     rows: tuple[str, ...]
     noisy: Tensor | None = None
+
+    def continues(self, before: "SavedChunk | None") -> bool:
+        """Whether it was made after this chunk, or after none."""
+        if before is None:
+            return not self.follows
+        end, made = before.trace.frames[-1] + 1, before.latents
+        sizes = [latents[:, :, :0].shape for latents in (self.latents, made)]
+        place = self.follows, self.trace.frames[0], self.latents.dtype, sizes[0]
+        return place == (before.key, end, made.dtype, sizes[1])
 
     def write(self, folder: Path) -> None:
         """Put the chunk into `folder`, whole or not at all. Raises OSError."""
@@ -96,11 +106,16 @@ class SavedChunk:
         record = _record(data[8 : 8 + int.from_bytes(data[:8], "little")])
         told: dict[str, Any] = {name: _tuples(value) for name, value in record["trace"].items()}
         trace = ChunkTrace(**told)
+        numbers, texts = (trace.index, *trace.frames, trace.scene), (trace.words, *record["rows"])
+        if {*map(type, numbers)} != {int} or {*map(type, texts)} != {str}:
+            raise ValueError(f"it says {numbers} and {texts} of itself")
         tensors = safetensors.torch.load(data)
         latents, noisy = tensors["latents"], tensors.get("noisy")
         for tensor in (latents, latents if noisy is None else noisy):
             if tensor.ndim != 5 or tensor.shape[2] != len(trace.frames):
                 raise ValueError(f"{len(trace.frames)} frames have shape {list(tensor.shape)}")
+            if tensor.dtype not in DTYPES:
+                raise ValueError(f"its latents are {tensor.dtype}")
             if not torch.isfinite(tensor).all():
                 raise ValueError("its latents are NaN or infinite")
         return cls(

@@ -37,6 +37,8 @@ FIRST_SAMPLE = "first sample"  # its number in the batch that it was begun in
 TAKEN_FROM = "taken from"  # name of the rollout that its beginning is of; decides nothing
 KEPT, FORGOTTEN = "kept", "forgotten"  # what a person has marked it as: an empty file of that name
 
+MOST = 10**9  # chunks or frames; more is damage
+
 T = TypeVar("T", int, float, str)
 
 logger = logging.getLogger(__name__)
@@ -153,12 +155,12 @@ class SavedRollout:
 
     def chunks(self) -> Iterator[SavedChunk]:
         """The chunks in order. Raises ValueError at the first that cannot be used."""
-        previous = ""
+        before: SavedChunk | None = None
         for index, path in enumerate(self.files):
             chunk = SavedChunk.read(path)
-            if chunk.trace.index != index or chunk.follows != previous:
+            if chunk.trace.index != index or not chunk.continues(before):
                 raise ValueError(f"{path} does not follow on the chunk before it.")
-            previous = chunk.key
+            before = chunk
             yield chunk
 
     def latents(self) -> Tensor:
@@ -280,6 +282,8 @@ def _seconds(description: Description, count: int) -> str:
     chunk_frames = description.settings.get("frames_per_chunk")
     prefix_frames = description.settings.get("prefix_frames", 0)  # version 0.1 does not say
     if not isinstance(chunk_frames, int) or not isinstance(prefix_frames, int) or chunk_frames < 1:
+        return ""
+    if max(chunk_frames, abs(prefix_frames), abs(description.planned_chunks)) > MOST:
         return ""
     missing_frames = -prefix_frames % chunk_frames  # of the first chunk
     fps = description.settings.get(FPS)

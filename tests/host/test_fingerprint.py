@@ -1,5 +1,7 @@
 """A fingerprint is the same wherever the same is computed, and another where anything differs."""
 
+import collections
+import fractions
 import functools
 import importlib.util
 import inspect
@@ -241,8 +243,90 @@ def method_before_memory(x):
     return with_memory(base, RelaxedMemory())
 
 
+class Slotted:
+    __slots__ = ("x",)
+
+    def __init__(self, x):
+        self.x = x
+
+
+class UnderSlots(Slotted):
+    """Has a `__dict__` beside what it holds."""
+
+
+class Deque(collections.deque):
+    """Has a `__dict__`, and nothing in it."""
+
+
+def class_made_by_a_function(x):
+    class Patch:
+        def __call__(self, attention, *args, **kwargs):
+            return attention(*args, **kwargs) * x
+
+    return Patch()
+
+
+def class_made_of_a_name(x):
+    return type("Patch", (), {"strength": x})()
+
+
+def settings_of_a_class(x):
+    Settings.strength = x
+    return Settings.act
+
+
+class Settings:
+    strength = 1.0
+
+    @classmethod
+    def act(cls, attention, *args):
+        return attention(*args) * cls.strength
+
+
+Settings.__module__ = "/home/a/ComfyUI/custom_nodes/Pack.patches"
+strength = 1.0
+
+
+def reading_a_global(x):
+    global strength
+    strength = x
+
+    def act(attention, *args):
+        return attention(*args) * strength
+
+    return act
+
+
+def made_of_text(x):
+    code = compile(f"def act(attention, *args): return attention(*args) * {x}", "text", "exec")
+    return types.FunctionType(code.co_consts[0], {})
+
+
+def with_method_of_another_layer(x):
+    base = model().clone()
+    other = base.model.diffusion_model.blocks[0 if x == 0.5 else 2].ffn
+    base.add_object_patch("diffusion_model.blocks.1.ffn.forward", other.forward)
+    return base
+
+
+OBJECTS = {
+    "slots": Slotted,
+    "slots of a base class": UnderSlots,
+    "deque": lambda x: Deque([x]),
+    "dictionary with attributes": lambda x: collections.UserDict(strength=x),
+    "proxy of a dictionary": lambda x: types.MappingProxyType({"strength": x}),
+    "class in a function": class_made_by_a_function,
+    "class made of a name": class_made_of_a_name,
+    "class of a pack": settings_of_a_class,
+    "global": reading_a_global,
+    "function made of text": made_of_text,
+    "fraction": fractions.Fraction,
+    "conjugated tensor": lambda x: torch.tensor([x + 0.5j]).conj(),
+}
 MAKERS = {
     "LoRA": with_lora,
+    "method of another layer": with_method_of_another_layer,
+    **{name: lambda x, make=make: replaced(make(x)) for name, make in OBJECTS.items()},
     "closure": wrapped,
     "shift": shifted,
     "closure that holds the model": capturing_itself,
@@ -335,6 +419,26 @@ def test_a_method_replaced_past_the_patcher_counts(monkeypatch):
     assert [part for part, made in before.items() if after[part] != made] == [PATCHES]
 
 
+def test_a_number_that_is_set_on_a_layer_past_the_patcher_counts(monkeypatch):
+    before = model_fingerprints(model())
+    monkeypatch.setattr(model().model.diffusion_model.blocks[1].norm1, "eps", 0.5)
+    after = model_fingerprints(model())
+    assert [part for part, made in before.items() if after[part] != made] == ["model"]
+
+
+def test_what_a_function_sets_itself_does_not_count():
+    """Where a run is, such as how often it was called."""
+
+    def counting(attention, *args):
+        global strength
+        strength = strength + 1
+        return attention(*args)
+
+    before = fingerprint(counting)
+    counting(max, 1, 2)
+    assert fingerprint(counting) == before
+
+
 def test_the_kind_of_layers_counts(monkeypatch):
     """As `fp8_e4m3fn_fast` has other layers over the same weights, on a card that can use them."""
     layer = model().model.diffusion_model.blocks[1].ffn[0]
@@ -367,6 +471,24 @@ def test_an_approximate_attention_of_the_host_counts_and_an_exact_one_does_not(m
     for attention in APPROXIMATE.values():
         monkeypatch.setattr(module, "optimized_attention", attention)
         assert host_fingerprint() != before
+
+
+def test_what_another_pack_puts_into_the_place_of_a_function_of_the_model_counts(monkeypatch):
+    before = host_fingerprint()
+    for place in (comfy.ldm.wan.model.WanAttentionBlock, comfy.ldm.wan.model):
+        name = "forward" if inspect.isclass(place) else "sinusoidal_embedding_1d"
+        made = {}
+        for x in (0.5, 0.75):
+
+            def foreign(*args, x=x):
+                return x
+
+            foreign.__module__ = PLACES[0]
+            monkeypatch.setattr(place, name, foreign)
+            made[x] = host_fingerprint()
+        monkeypatch.undo()
+        assert len({before, *made.values()}) == 3
+    assert host_fingerprint() == before
 
 
 def test_sums_in_half_precision_count():

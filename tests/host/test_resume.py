@@ -496,6 +496,21 @@ def test_a_damaged_chunk_is_named_and_made_again(output, caplog, nan):
     assert torch.equal(sample(chunks=3)[0], latents)
 
 
+def test_chunks_that_go_while_it_runs_are_not_called_safe(output, monkeypatch):
+    kind = tiny.part("saved.chunk").SavedChunk
+    write = kind.write
+
+    def lose(chunk, folder):
+        write(chunk, folder)
+        if chunk.trace.index == 1:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(kind, "write", lose)
+    words = "Of the 2 before it none are there any more: .+ and queue again, or turn autosave off"
+    with pytest.raises(OSError, match=words):
+        sample(chunks=3)
+
+
 # --- rollouts of version 0.1 ----------------------------------------------------------------------
 
 

@@ -169,6 +169,11 @@ def record(**changes):
     return {"relax_forcing": json.dumps(record)}
 
 
+def told(**changes):
+    """What a chunk file says of a trace."""
+    return dataclasses.asdict(chunk(0).trace) | changes
+
+
 def infinite():
     latents = torch.zeros(1, 4, 3, 2, 2)
     latents[0, 3, 2, 1, 1] = float("inf")
@@ -194,9 +199,12 @@ FOREIGN = {
     "future format": save(LATENTS, record(format=2)),
     "no key": save(LATENTS, {"relax_forcing": json.dumps({"format": 1})}),
     "strange trace": save(LATENTS, record(trace={"index": 0, "colour": 1})),
-    "impossible trace": save(
-        LATENTS, record(trace=dataclasses.asdict(chunk(0).trace) | {"seconds": -1})
-    ),
+    "eight bits": save({"latents": LATENTS["latents"].to(torch.float8_e4m3fn)}, record()),
+    "whole numbers": save({"latents": LATENTS["latents"].long()}, record()),
+    "half frames": save(LATENTS, record(trace=told(frames=[0.5, 1.5, 2.5]))),
+    "words of a number": save(LATENTS, record(trace=told(words=7))),
+    "rows of numbers": save(LATENTS, record(rows=[1, 2])),
+    "impossible trace": save(LATENTS, record(trace=told(seconds=-1))),
 }
 
 
@@ -308,6 +316,33 @@ def test_a_chunk_of_another_rollout_is_left_out(tmp_path, caplog):
     assert saved.matching(KEYS) == 2
     assert saved.latents().shape[2] == 6
     assert "does not follow" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latents": torch.zeros(2, 4, 3, 2, 4)},
+        {"latents": torch.zeros(1, 4, 3, 2, 2)},
+        {"latents": torch.zeros(2, 4, 3, 2, 2).half()},
+        {"trace": dataclasses.replace(chunk(2).trace, frames=(7, 8, 9))},
+    ],
+)
+def test_a_chunk_of_another_size_or_place_is_left_out(tmp_path, change):
+    saved = rollout(tmp_path, chunks=2)
+    dataclasses.replace(chunk(2), **change).write(saved.folder)
+    assert saved.matching(KEYS) == 2
+    assert saved.latents().shape[2] == 6
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links there need a right that few have")
+def test_nothing_is_written_through_what_stands_for_the_unfinished_file(tmp_path):
+    saved, other = rollout(tmp_path / "saved", chunks=1), tmp_path / "other"
+    other.write_text("mine")
+    for index, make in enumerate((os.symlink, os.link, lambda _, path: os.mkfifo(path)), 1):
+        make(other, saved.folder / "part")  # a pipe that nobody reads would wait for ever
+        chunk(index).write(saved.folder)
+    assert other.read_text() == "mine"
+    assert saved.matching(KEYS) == 4
 
 
 def test_where_nothing_can_be_used_it_says_why(tmp_path):
@@ -519,6 +554,7 @@ def test_the_list_names_the_newest_first_and_how_far_each_is(tmp_path):
         (2, {"first words": "a red fox"}, "a red fox"),
         (2, {"frames_per_chunk": "3", "first words": 7}, ""),
         (2, {"frames_per_chunk": 0, "first words": "a\nb"}, ""),
+        (2, {"frames_per_chunk": 10**400}, ""),
     ],
 )
 def test_a_label_says_what_a_person_knows_of_the_video(tmp_path, chunks, settings, middle):

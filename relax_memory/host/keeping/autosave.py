@@ -132,14 +132,17 @@ class Autosave:
         try:
             chunk.write(self._rollout.folder)
         except OSError as error:
-            before = f"The {trace.index} before it are safe: " if trace.index else ""
+            there = min(self._rollout.chunk_count, trace.index)
+            before = f"The {there} before it are safe: " if there else ""
+            if there < trace.index:
+                before = f"Of the {trace.index} before it {there or 'none'} are there any more: "
             helps = "make room" if error.errno in FULL else advice(error, self._rollout.folder)
             if not before:
                 helps = helps[:1].upper() + helps[1:]
             raise OSError(
                 f"Chunk {trace.index + 1} of {len(self._keys) - 1} could not be saved in "
                 f"{self._rollout.folder} ({error.strerror}). {before}{helps} and queue again"
-                f"{' to continue' if before else ''}, or turn autosave off."
+                f"{' to continue' if there else ''}, or turn autosave off."
             ) from error
 
 

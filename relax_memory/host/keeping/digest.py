@@ -4,10 +4,12 @@ Knows nothing of what a MODEL is. What cannot be compared gets a new hash each t
 saved is found again, but nothing wrong is ever continued.
 """
 
+import dis
 import functools
 import hashlib
 import logging
 import secrets
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -28,11 +30,21 @@ PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice),
     *(PurePath, numpy.generic, torch.dtype, torch.device),
 )
+MADE = (  # what of a class decides what its objects do
+    *(types.FunctionType, staticmethod, classmethod, property, dict, list, tuple, Tensor),
+)
+BOOKKEEPING = {
+    *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
+    *("__static_attributes__", "__annotations__", "__dataclass_fields__"),
+}
 SETTINGS = {  # the rest of these is where a run is or was
     HookKeyframeGroup: lambda group: [
         (frame.strength, frame.start_percent, frame.guarantee_steps) for frame in group.keyframes
     ],
     BypassForwardHook: lambda hook: (hook.adapter, hook.multiplier),
+    property: lambda made: (made.fget, made.fset),
+    staticmethod: lambda made: (made.__func__,),
+    classmethod: lambda made: (made.__func__,),
 }
 
 logger = logging.getLogger(__name__)
@@ -78,7 +90,9 @@ class Digest:
         if id(value) not in self._known:
             self._met.append(value)
             self._known[id(value)] = b"cycle"
-            self._known[id(value)] = _join(_name(type(value)), *self._parts(value))
+            kinds = [own for kind in type(value).__mro__ for own in _of_class(kind)]
+            parts = *map(self._hash, kinds), *self._parts(value)
+            self._known[id(value)] = _join(_name(type(value)), *parts)
         return self._known[id(value)]
 
     def _parts(self, value: object) -> Iterator[bytes]:
@@ -110,7 +124,7 @@ class Digest:
             )
             return
         sampled = self._in_weights or isinstance(tensor, torch.nn.Parameter)
-        flat = tensor.detach().as_subclass(Tensor).reshape(-1)
+        flat = tensor.detach().as_subclass(Tensor).resolve_conj().resolve_neg().reshape(-1)
         if sampled and flat.numel() > SMALL_ELEMENTS:
             flat = flat[:: flat.numel() // WEIGHT_SAMPLES | 1]  # odd: not one column alone
         yield flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
@@ -122,6 +136,11 @@ def is_ours(value: object) -> bool:
         value = value.__func__ if isinstance(value, types.MethodType) else value.func
     kind = value if isinstance(value, type | types.FunctionType) else type(value)
     return PACKAGE in _module(kind)[1].split(".")
+
+
+def is_of_a_pack(made: type | types.FunctionType) -> bool:
+    """Whether a class or function is of another pack of nodes, which the host loads by its path."""
+    return bool(_module(made)[0]) and not is_ours(made)
 
 
 def uncompiled(value: object) -> object:
@@ -140,25 +159,60 @@ def settings(value: object) -> object:
 def _held(value: object) -> Iterable[object]:
     """The values that tell this one from others of its type and name."""
     match value:
-        case dict():
-            return [part for item in value.items() for part in item]
+        case dict() | types.MappingProxyType():
+            return *(part for item in value.items() for part in item), *_attributes(value)
         case list() | tuple():
-            return value
+            return *value, *_attributes(value)
         case types.ModuleType():
             return ()
         case type():
-            return (_name(value),)
+            return _name(value), *_of_class(value)
         case types.FunctionType():
             return _name(value), *_captured(value)
         case types.MethodType() | types.BuiltinFunctionType():
             return getattr(value, "__func__", None), value.__self__
         case functools.partial():
             return value.func, value.args, value.keywords
-        case HookKeyframeGroup() | BypassForwardHook():
+        case _ if type(value) in SETTINGS:
             return SETTINGS[type(value)](value)
-        case object(__dict__=attributes):
-            return (attributes,)
-    return (_unlike_any(value),)
+    return [*_attributes(value, even_none=True), *_reduced(value)] or [_unlike_any(value)]
+
+
+def _attributes(value: object, *, even_none: bool = False) -> Iterator[object]:
+    """What an object has by names, also where it could have some and has none."""
+    attributes = getattr(value, "__dict__", None)
+    if attributes or (even_none and attributes is not None):
+        yield attributes
+    for kind in type(value).__mro__:
+        if "__slots__" in vars(kind):
+            members = vars(kind).values()
+            slots = [m for m in members if isinstance(m, types.MemberDescriptorType)]
+            yield [(m.__name__, m.__get__(value)) for m in slots if hasattr(value, m.__name__)]
+
+
+def _reduced(value: object) -> tuple:
+    """What a value of a type that is not written in Python holds, if it compares by that."""
+    kind = type(value)
+    if kind.__reduce__ is object.__reduce__ or kind.__eq__ is object.__eq__:
+        return ()
+    reduced = tuple(value.__reduce_ex__(2))
+    return tuple(list(part) if hasattr(part, "__next__") else part for part in reduced)
+
+
+def _of_class(kind: type) -> Iterator[object]:
+    """What a class has beside its name: all if it was made by a function, settings of a pack."""
+    if is_ours(kind) or kind.__module__ == "builtins":
+        return
+    counting: tuple[type, ...] = PLAIN
+    if not _is_found(kind):
+        counting = (*PLAIN, *MADE)
+    elif not is_of_a_pack(kind):
+        return
+    held = {name: part for name, part in vars(kind).items() if isinstance(part, counting)}
+    for name in BOOKKEEPING & held.keys():
+        del held[name]
+    if held:
+        yield held
 
 
 def _captured(function: types.FunctionType) -> Iterator[object]:
@@ -169,8 +223,32 @@ def _captured(function: types.FunctionType) -> Iterator[object]:
             yield cell.cell_contents
         except ValueError:  # not filled yet
             yield None
-    if "<" in function.__qualname__:
+    yield from _read(function)
+    if not _is_found(function):
         yield _code(function.__code__)
+
+
+def _read(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    """Plain values of its module that a function reads, and names of functions; what it sets itself
+    is where a run is."""
+    if not set(function.__code__.co_names) & function.__globals__.keys():
+        return
+    told = list(dis.get_instructions(function.__code__))
+    set_here = {part.argval for part in told if part.opname == "STORE_GLOBAL"}
+    for name in sorted({part.argval for part in told if part.opname == "LOAD_GLOBAL"} - set_here):
+        value = function.__globals__.get(name)
+        if isinstance(value, types.FunctionType):
+            yield name, _name(value)
+        elif value is not None and isinstance(value, PLAIN) and not name.startswith("__"):
+            yield name, value
+
+
+def _is_found(made: type | types.FunctionType) -> bool:
+    """Whether a class or function stands in its module under its own name."""
+    found: object = sys.modules.get(made.__module__)
+    for name in made.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return getattr(found, "__func__", found) is made
 
 
 def _code(code: types.CodeType) -> tuple:

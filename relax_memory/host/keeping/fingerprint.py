@@ -6,7 +6,7 @@ this pack puts there counts by its settings alone, and what only rounds differen
 """
 
 from collections.abc import Iterator
-from types import MethodType
+from types import FunctionType, MethodType
 
 import comfy.ldm.modules.attention
 import comfy.ldm.wan.model
@@ -16,7 +16,7 @@ from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor
 
 from ..options import KEY, remembered
-from .digest import Digest, Weights, is_ours, settings, uncompiled
+from .digest import Digest, Weights, is_of_a_pack, is_ours, settings, uncompiled
 
 NETWORK = "diffusion_model"
 COMPILED = ("torch.compile", "torch_compile_kwargs")  # last bits, as another GPU
@@ -36,7 +36,18 @@ def host_fingerprint() -> str:
     exact = [getattr(attention, f"attention_{name}") for name in EXACT_ATTENTION]
     used = (attention.optimized_attention, comfy.ldm.wan.model.optimized_attention)
     fp16_sums = getattr(torch.backends.cuda.matmul, "allow_fp16_accumulation", False)
-    return fingerprint(([function for function in used if function not in exact], fp16_sums))
+    counting = [function for function in used if function not in exact]
+    return fingerprint((counting + [f for f in _functions_of_packs() if f not in used], fp16_sums))
+
+
+def _functions_of_packs() -> Iterator[object]:
+    """Those that another pack has put into the place of the host's own, where Wan is computed."""
+    wan = vars(comfy.ldm.wan.model)
+    classes = [kind for kind in wan.values() if isinstance(kind, type)]
+    for held in (wan, *map(vars, classes)):
+        for value in held.values():
+            if isinstance(value, FunctionType) and is_of_a_pack(value):
+                yield value
 
 
 def model_fingerprints(model: ModelPatcher) -> dict[str, str]:
@@ -68,7 +79,7 @@ class _Parts:
 
     def base(self) -> tuple:
         """Precision, kinds of layers and weights."""
-        layers = {name: type(module) for name, module in self.modules.items()}
+        layers = {name: (type(m), *self._numbers(name)) for name, m in self.modules.items()}
         weights = {
             f"{name}.{own}": _original(self._model, f"{name}.{own}", module, own)
             for name, module in self.modules.items()
@@ -109,8 +120,25 @@ class _Parts:
             if is_ours(value):
                 value = getattr(value, "original", None)
             value = uncompiled(value)
-            if value is not None and value is not self.modules.get(name) and not _is_own(value):
+            if value is not None and not self._is_own(name, value):
                 yield name, value
+
+    def _numbers(self, name: str) -> list[tuple[str, object]]:
+        """Settings of a layer, such as the eps of a norm, that can be changed past the patcher."""
+        held = vars(self.modules[name]).items() if name.startswith(NETWORK) else ()
+        before = self._model.object_patches_backup
+        first = [(own, before.get(f"{name}.{own}", value)) for own, value in held]
+        return [(own, value) for own, value in first if isinstance(value, float)]
+
+    def _is_own(self, name: str, value: object) -> bool:
+        """Whether this is what stood there first: a module, or a method as its class has it."""
+        owner, _, own_name = name.rpartition(".")
+        return value is self.modules.get(name) or (
+            isinstance(value, MethodType)
+            and value.__self__ is self.modules.get(owner)
+            and value.__name__ == own_name
+            and getattr(type(value.__self__), own_name, None) is value.__func__
+        )
 
     def _replaced(self) -> Iterator[tuple[str, object]]:
         """Methods that were replaced in place, past the host's patcher."""
@@ -134,15 +162,6 @@ def _walk(
             first = before.get(inner, child)
             assert isinstance(first, torch.nn.Module), f"{inner} was a module before it was patched"
             yield from _walk(inner, first, before)
-
-
-def _is_own(value: object) -> bool:
-    """Whether this is a module's method as its class has it."""
-    return (
-        isinstance(value, MethodType)
-        and isinstance(value.__self__, torch.nn.Module)
-        and getattr(type(value.__self__), value.__name__, None) is value.__func__
-    )
 
 
 def _original(model: ModelPatcher, key: str, module: torch.nn.Module, own_name: str) -> Tensor:
