@@ -45,9 +45,9 @@ def decoded(vae, latents: torch.Tensor, pieces: Film = WHOLE) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def measure(pairs: int) -> dict:
+def measure(pairs: int, seen_again: list[int]) -> dict:
     vae = load_vae()
-    carried, back = [], {frames: [] for frames in SEEN_AGAIN}
+    carried, back = [], {frames: [] for frames in seen_again}
     for pair in range(pairs):
         rng = random.Random(f"cut {pair}")
         scene, other = (
@@ -60,7 +60,7 @@ def measure(pairs: int) -> dict:
         shown = decoded(vae, film[:, :, : BEFORE + AWAY])[-4 * AWAY :]
         carried.append((shown - alone).abs().mean((1, 2, 3)))
         whole = decoded(vae, scene)[-4 * AFTER :]
-        for frames in SEEN_AGAIN:
+        for frames in seen_again:
             decode.WARMING_FRAMES = frames
             back[frames].append((decoded(vae, film, FILM)[-4 * AFTER :] - whole).abs())
         print(f"pair {pair + 1} of {pairs}", flush=True)
@@ -82,9 +82,10 @@ def measure(pairs: int) -> dict:
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--seen-again", type=int, nargs="+", default=SEEN_AGAIN, metavar="FRAMES")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    figures = measure(options.pairs)
+    figures = measure(options.pairs, options.seen_again)
     common.finish(common.result("cuts", Pairs(pairs=options.pairs), figures), save=options.save)
 
 

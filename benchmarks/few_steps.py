@@ -5,15 +5,10 @@ each; what is compared are the later ones. The default is a model small enough f
 JSON.
 """
 
-import argparse
-import json
-import os
-import sys
-
 import common
 import torch
 from common import Shape, median
-from turns import Turn, run_in_turns
+from interleaved import TurnClock, in_turns
 
 from relax_memory.host.following import ALWAYS, NEVER
 from relax_memory.host.model.attention import with_memory
@@ -30,42 +25,44 @@ SIDES = {
 }
 
 
-class Clock:
-    """Seconds of each chunk after the first, without those in which others have their turn."""
+SETTLED_CHUNKS = 2 + 4  # until all that is read at once is there
 
-    def __init__(self, turn: Turn, first_steps: int, steps: int) -> None:
-        self._turn, self._left, self._steps = turn, first_steps, steps
-        self.seconds: list[float] = []
-        turn.ready()
-        self._begin = common.moment()
+
+class Clock(TurnClock):
+    """Of chunks of which the first has steps of its own."""
+
+    def __init__(self, first_steps: int, steps: int) -> None:
+        super().__init__()
+        self._left, self._steps = first_steps, steps
 
     def __call__(self) -> None:
         self._left -= 1
         if not self._left:
-            end, self._left = common.moment(), self._steps
-            common.synchronize()
-            self.seconds.append(common.elapsed(self._begin, end))
-            self._turn.pass_on()
-            self._begin = common.moment()
+            self._left = self._steps
+            self.pass_on()
 
 
-def measure_side(name: str, shape: Shape, chunks: int) -> dict:
-    """Passes and seconds of a later chunk, in turns with the other sides."""
-    family, clean_pass = SIDES[name]
-    recipe = recipe_named(family)
-    assert recipe is not None, family
-    model = with_memory(common.causal_model(shape), RelaxedMemory(), Storage(device="gpu"))
-    first, sigmas = recipe.first_sigmas, recipe.sigmas
-    sampler = MemorySampler(recipe.frames_per_chunk, torch.tensor(first), clean_pass)
-    settled = 2 + 4  # chunks until all that is read at once is there
-    common.sample(model, sampler, shape, 3 * recipe.frames_per_chunk, sigmas=sigmas)  # warm up
-    clock = Clock(Turn(), len(first) - 1, len(sigmas) - 1)
-    frames = (chunks + settled) * recipe.frames_per_chunk
-    common.sample(model, sampler, shape, frames, clock, sigmas=sigmas)
-    return {
-        "passes": len(sigmas) - 1 + (clean_pass == ALWAYS),
-        "seconds_per_chunk": median(clock.seconds[settled:]),
-    }
+class Side:
+    """A video by a recipe: its passes, and the seconds of a later chunk once it is made."""
+
+    def __init__(self, name: str, shape: Shape, chunks: int) -> None:
+        family, clean_pass = SIDES[name]
+        recipe = recipe_named(family)
+        assert recipe is not None, family
+        first, sigmas = recipe.first_sigmas, recipe.sigmas
+        self.clock = Clock(len(first) - 1, len(sigmas) - 1)
+        self.passes = len(sigmas) - 1 + (clean_pass == ALWAYS)
+        model = with_memory(common.causal_model(shape), RelaxedMemory(), Storage(device="gpu"))
+        sampler = MemorySampler(recipe.frames_per_chunk, torch.tensor(first), clean_pass)
+        frames = (chunks + SETTLED_CHUNKS) * recipe.frames_per_chunk
+        self._sample = model, sampler, shape, frames, self.clock, sigmas
+
+    def make(self) -> None:
+        common.sample(*self._sample)
+
+    @property
+    def seconds_per_chunk(self) -> float:
+        return median(self.clock.seconds[SETTLED_CHUNKS:])
 
 
 def main() -> None:
@@ -74,16 +71,15 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256, help="model width, a multiple of 128")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=2, default=[416, 240], metavar=("W", "H"))
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     shape = common.shape_of(options)
-    if options.side:
-        print(json.dumps(measure_side(options.side, shape, options.chunks)))
-        return
     print(f"{common.device_name()}; {shape.tokens} tokens a chunk, dim {shape.dim}")
-    commands = {name: [sys.executable, *sys.argv, "--side", name] for name in SIDES}
-    outputs = run_in_turns(commands, dict.fromkeys(SIDES, dict(os.environ)))
-    figures = {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
+    sides = {name: Side(name, shape, options.chunks) for name in SIDES}
+    in_turns({side.clock: side.make for side in sides.values()})
+    figures = {
+        name: {"passes": side.passes, "seconds_per_chunk": side.seconds_per_chunk}
+        for name, side in sides.items()
+    }
     slowest = figures["4 steps"]["seconds_per_chunk"]
     for name, row in figures.items():
         row["speedup"] = round(slowest / row["seconds_per_chunk"], 2)

@@ -5,14 +5,9 @@ the other is SamplerARVideo, which attends to every past frame. The default is a
 for a CPU, with frames of 384 tokens so that attention matters. Last line: JSON.
 """
 
-import argparse
-import json
-import os
-import sys
-
 import common
 from common import CHUNK_FRAMES, Shape, median
-from turns import Turn, run_in_turns
+from interleaved import TurnClock, in_turns
 
 from relax_memory.host.model.attention import with_memory
 from relax_memory.host.options import options_in
@@ -44,43 +39,38 @@ class KeyValueBytes:
         return sum(cache[name].untyped_storage().nbytes() for cache in caches for name in "kv")
 
 
-class TurnClock(common.ChunkClock):
-    """Seconds of each chunk, without those in which the other side has its turn."""
+class Side:
+    """A video of one of the samplers: its clock, and what it has held once it is made."""
 
-    def __init__(self, turn: Turn) -> None:
-        super().__init__()
-        self._turn = turn
-        self._spans: list[tuple] = []
-        turn.ready()
-        self._begin = common.moment()
+    def __init__(self, name: str, shape: Shape, frames: int) -> None:
+        model, sampler = common.causal_model(shape), common.native_sampler()
+        if name == "relaxed":
+            model = with_memory(model, RelaxedMemory(), Storage(device="gpu"))
+            sampler = MemorySampler(CHUNK_FRAMES)
+        self.clock, self.held = TurnClock(), KeyValueBytes()
+        model.set_model_unet_function_wrapper(self.held)
+        self._sample = model, sampler, shape, frames, self.clock
 
-    def __call__(self) -> None:
-        super().__call__()
-        if self._calls % self._steps == 0:
-            self._spans.append((self._begin, common.moment()))
-            common.synchronize()
-            self._turn.pass_on()
-            self._begin = common.moment()
-
-    @property
-    def seconds(self) -> list[float]:
-        common.synchronize()
-        return [common.elapsed(*span) for span in self._spans]
+    def make(self) -> None:
+        common.sample(*self._sample)
 
 
-def measure(model, sampler, shape: Shape, frames: int, turn: Turn) -> dict:
+def measure(shape: Shape, frames: int) -> dict[str, dict]:
+    """The figures of both sides, made in turns."""
+    sides = {name: Side(name, shape, frames) for name in SIDES}
+    in_turns({side.clock: side.make for side in sides.values()})
+    return {name: figures_of(side, shape) for name, side in sides.items()}
+
+
+def figures_of(side: Side, shape: Shape) -> dict:
     """One video: seconds in all, per chunk at both ends, and the most bytes of keys and values."""
-    model, held = model.clone(), KeyValueBytes()
-    model.set_model_unet_function_wrapper(held)
-    clock = TurnClock(turn)
-    common.sample(model, sampler, shape, frames, clock)
-    seconds = clock.seconds
+    seconds = side.clock.seconds
     figures = {
         "seconds": median([sum(seconds)]),
         "seconds_per_chunk_start": median(seconds[1 : 1 + EDGE_CHUNKS]),
         "seconds_per_chunk_end": median(seconds[-EDGE_CHUNKS:]),
-        "key_value_bytes": held.most,
-        "key_value_frames": round(held.most / shape.frame_bytes, 1),
+        "key_value_bytes": side.held.most,
+        "key_value_frames": round(side.held.most / shape.frame_bytes, 1),
     }
     if len(seconds) >= 10 + 2 * STEADY_CHUNKS:
         tenth = median(seconds[10 : 10 + STEADY_CHUNKS])
@@ -91,20 +81,7 @@ def measure(model, sampler, shape: Shape, frames: int, turn: Turn) -> dict:
     return figures
 
 
-def measure_side(name: str, shape: Shape, lengths: list[int]) -> dict[str, dict]:
-    """The figures of one side by length, in turns with the other."""
-    model = common.causal_model(shape)
-    if name == "relaxed":
-        model = with_memory(model, RelaxedMemory(), Storage(device="gpu"))
-        sampler = MemorySampler(CHUNK_FRAMES)
-    else:
-        sampler = common.native_sampler()
-    common.sample(model, sampler, shape, 3 * CHUNK_FRAMES)  # warm up
-    turn = Turn()
-    return {str(frames): measure(model, sampler, shape, frames, turn) for frames in lengths}
-
-
-def show(frames: str, row: dict) -> None:
+def show(frames: int, row: dict) -> None:
     for name in SIDES:
         figures = row[name]
         print(
@@ -124,24 +101,18 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256, help="model width, a multiple of 128")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=2, default=[384, 256], metavar=("W", "H"))
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     shape = common.shape_of(options)
-    if options.side:
-        print(json.dumps(measure_side(options.side, shape, options.frames)))
-        return
     print(
         f"{common.device_name()}; {shape.tokens} tokens a latent frame, dim {shape.dim}, ", end=""
     )
     print(f"{shape.layers} layers; seconds per chunk of {CHUNK_FRAMES} latent frames")
-    commands = {name: [sys.executable, *sys.argv, "--side", name] for name in SIDES}
-    outputs = run_in_turns(commands, dict.fromkeys(SIDES, dict(os.environ)))
-    sides = {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
+    measure(shape, 3 * CHUNK_FRAMES)  # warm up
     lengths = {}
-    for frames in map(str, options.frames):
-        row = {name: sides[name][frames] for name in SIDES}
+    for frames in options.frames:
+        row = measure(shape, frames)
         row["speedup"] = round(row["native"]["seconds"] / row["relaxed"]["seconds"], 2)
-        lengths[frames] = row
+        lengths[str(frames)] = row
         show(frames, row)
     figures = {"chunk_frames": CHUNK_FRAMES, "steps": len(common.SIGMAS) - 1, "lengths": lengths}
     common.finish(common.result("rollout_vs_native", shape, figures), save=options.save)
