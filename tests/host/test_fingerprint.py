@@ -661,3 +661,12 @@ def test_what_is_too_deep_to_compare_is_like_nothing_else():
     for _ in range(10_000):
         deep = [deep]
     assert fingerprint(deep) != fingerprint(deep)
+
+
+def test_what_the_host_makes_its_layers_for_a_card_of_does_not_count():
+    """Those of quantised files hold what the card can do, and are of a class that is made anew."""
+    layers = [
+        comfy.ops.mixed_precision_ops({}, dtype, disabled=disabled).Linear
+        for dtype, disabled in ((torch.bfloat16, []), (torch.float16, ["nvfp4"]))
+    ]
+    assert len(set(map(fingerprint, layers))) == 1

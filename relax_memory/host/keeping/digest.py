@@ -33,6 +33,8 @@ PLAIN = (
 MADE = (  # what of a class decides what its objects do
     *(types.FunctionType, staticmethod, classmethod, property, dict, list, tuple, Tensor),
 )
+# Their classes of today are those of tomorrow; some are made anew for each card and model.
+BY_NAME = ("builtins", "comfy", "torch")
 BOOKKEEPING = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
     *("__static_attributes__", "__annotations__", "__dataclass_fields__"),
@@ -201,7 +203,7 @@ def _reduced(value: object) -> tuple:
 
 def _of_class(kind: type) -> Iterator[object]:
     """What a class has beside its name: all if it was made by a function, settings of a pack."""
-    if is_ours(kind) or kind.__module__ == "builtins":
+    if is_ours(kind) or kind.__module__.partition(".")[0] in BY_NAME:
         return
     counting: tuple[type, ...] = PLAIN
     if not _is_found(kind):
