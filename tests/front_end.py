@@ -42,7 +42,7 @@ class FrontEnd:
         self.page.evaluate(
             """type => {
                 app.canvas.ds.scale = 0.7
-                app.canvas.centerOnNode(app.graph.nodes.find(node => node.type == type))
+                app.canvas.centerOnNode(app.canvas.graph.nodes.find(node => node.type == type))
                 app.canvas.setDirty(true, true)
             }""",
             node_type,

@@ -44,7 +44,7 @@ def _with_browser() -> PromptServer | None:
 
 def note(text: str) -> None:
     """Show `text` on the node, now and among its last words, unless it is noted already."""
-    notes = (_node.get() or _Node()).notes
+    notes = _noted()
     if not any(text in noted for noted in notes):
         notes.append(text)
         tell(text)
@@ -59,7 +59,7 @@ def speaking(execute: Callable) -> Callable:
         try:
             return execute(*args, **kwargs)
         except InterruptProcessingException:
-            _last_words()
+            _last_words(*([] if _noted() else ["Stopped"]))  # or a time left would stand there
             raise
         except Exception as error:
             _last_words(str(error).rstrip(".") or type(error).__name__)
@@ -78,8 +78,12 @@ def tell_made(seconds: float, *, videos: int = 1) -> None:
     _last_words(f"{what} in {duration(time.perf_counter() - (_node.get() or _Node()).start)}")
 
 
+def _noted() -> list[str]:
+    return (_node.get() or _Node()).notes
+
+
 def _last_words(*ending: str) -> None:
-    if words := [*ending, *(_node.get() or _Node()).notes]:
+    if words := [*ending, *_noted()]:
         tell(". ".join(word.rstrip(".") for word in words))
 
 

@@ -39,11 +39,12 @@ def test_an_interrupt_is_passed_on_and_leaves_the_notes():
     assert (note, error) == ("The video so far: a.partial.mp4", "InterruptProcessingException")
 
 
-def test_an_interrupt_without_a_note_says_nothing():
+def test_an_interrupt_without_a_note_leaves_no_time_that_is_left():
     def node():
+        notice.tell("2 of 25 s decoded, 26 s left")
         raise comfy.model_management.InterruptProcessingException
 
-    assert last_words(node) == ["InterruptProcessingException"]
+    assert last_words(node)[1:] == ["Stopped", "InterruptProcessingException"]
 
 
 def test_what_is_noted_is_said_once():

@@ -13,10 +13,10 @@ const said = new Map(); // id: the node, and what it said last
 
 function sayAgain() {
   for (const [nodeId, { node, text }] of said) {
-    if (find(nodeId) == node) {
-      api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId, text } }));
-    } else {
+    if (find(nodeId) != node) {
       said.delete(nodeId); // another workflow
+    } else if (node.graph == app.canvas.graph) {
+      api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId, text } }));
     }
   }
 }
@@ -31,5 +31,7 @@ app.registerExtension({
     });
     // The front end clears in listeners of its own, which may come after this one.
     for (const event of CLEARING) api.addEventListener(event, () => setTimeout(sayAgain));
+    // What is said to a node of a subgraph is dropped unless that is open.
+    app.canvas.canvas.addEventListener("litegraph:set-graph", () => setTimeout(sayAgain));
   },
 });
