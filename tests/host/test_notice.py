@@ -1,7 +1,10 @@
 """What stands on a node at the end: what it made, or why it ended, and what must not be missed."""
 
+import itertools
+
 import comfy.model_management
 import pytest
+import runs
 import seen
 import tiny
 
@@ -45,6 +48,27 @@ def test_an_interrupt_without_a_note_leaves_no_time_that_is_left():
         raise comfy.model_management.InterruptProcessingException
 
     assert last_words(node)[1:] == ["Stopped", "InterruptProcessingException"]
+
+
+def test_a_stopped_run_says_what_is_lost_without_autosave():
+    """Its last words were those of the last step, with its time left."""
+    calls = itertools.count(1)
+
+    def stop(*_):
+        if next(calls) == 5:  # the second chunk: two steps and a clean pass come before
+            comfy.model_management.interrupt_current_processing()
+
+    model = tiny.remembering()
+    hook = model.model.diffusion_model.register_forward_pre_hook(stop)
+    stopped = pytest.raises(comfy.model_management.InterruptProcessingException)
+    try:
+        with seen.node() as browser, stopped:
+            runs.sample(model=model)
+    finally:
+        hook.remove()
+        comfy.model_management.interrupt_current_processing(False)
+    said = "Stopped after 1 of 2 chunks, which are lost: autosave is off"
+    assert browser.texts[-1] == said
 
 
 def test_what_is_noted_is_said_once():

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import comfy.model_management
 import comfy.samplers
 import torch
+from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from torch import Tensor
@@ -234,15 +235,24 @@ def _sample(
     )
     samples, channels, _, *size = request.latent_shape
     empty = torch.zeros(samples, channels, request.frames_per_chunk, *size)
-    guider.sample(
-        empty,
-        empty,
-        sampler,
-        schedule.sigmas,
-        callback=progress,
-        disable_pbar=True,
-        seed=request.seed,
-    )
+    try:
+        guider.sample(
+            empty,
+            empty,
+            sampler,
+            schedule.sigmas,
+            callback=progress,
+            disable_pbar=True,
+            seed=request.seed,
+        )
+    except InterruptProcessingException:
+        if not request.autosave:
+            done = sum(not trace.given for trace in video.trace.chunks)
+            note(
+                f"Stopped after {done} of {storyboard.chunk_count} chunks, which are lost: "
+                "autosave is off"
+            )
+        raise
     return sampler.session
 
 
