@@ -5,9 +5,10 @@ its cache grows, one chunk of each in turn; the same of each tier; self-attentio
 everything else apart; peak memory against what was promised before; decoding in turns with
 sampling; the floor that arithmetic sets; with the host's torch.compile node, by kernels and by CUDA
 graphs. Every time is the median of several chunks after warm-up, all in this one run, which takes
-less than 6 minutes on a data-centre GPU: a section that no longer fits is left out by name. One
-that fails is recorded with its error and the rest goes on; after every section what is known so far
-is written to --out. `--toy` runs everything at a tiny size, on the CPU too. Last line: JSON.
+less than 6 minutes: a section that no longer fits is left out by name, and one that is not over by
+then is given up. One that fails is recorded with its error and the rest goes on; after every
+section what is known so far is written to --out. `--toy` runs everything at a tiny size, on the CPU
+too. Last line: JSON.
 
 On a bare machine with PyTorch 2.11 it needs this repository, the source of ComfyUI, and these of
 its requirements: av, comfy-aimdo, comfy-kitchen, einops, pillow, psutil, pyyaml, safetensors,
@@ -22,7 +23,9 @@ import contextlib
 import gc
 import itertools
 import json
+import os
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -426,6 +429,7 @@ def main() -> None:
     figures = {}
     outcome = common.result("gpu-toy" if options.toy else "gpu", scale.shape, figures)
     print(f"{common.device_name()}, {common.optimized_attention.__name__}", flush=True)
+    timer = give_up_after(60 * options.minutes, lambda: common.finish(outcome, save=options.save))
     bench = Bench(scale)
     spent: dict[str, float] = {}
     figures["weights_bytes"] = bench.model.model_size()
@@ -434,6 +438,7 @@ def main() -> None:
             continue
         section_start = minutes_since(start)
         left = options.minutes - section_start
+        figures[name] = {"error": f"was not over after {options.minutes} minutes"}
         figures[name] = attempt(getattr(bench, name), MINUTES[name], left)
         spent[name] = round(minutes_since(start) - section_start, 2)
         figures["conclusions"] = conclusions(figures, scale.shape)
@@ -443,7 +448,21 @@ def main() -> None:
             options.out.write_text(common.one_line_a_figure(outcome) + "\n")
     print("minutes:", ", ".join(f"{name} {each}" for name, each in figures["minutes"].items()))
     print("conclusions:", json.dumps(figures["conclusions"], indent=1))
+    timer.cancel()
     common.finish(outcome, save=options.save)
+
+
+def give_up_after(seconds: float, finish: Callable[[], None]) -> threading.Timer:
+    """End the program by then, whatever it is at."""
+
+    def end() -> None:
+        finish()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def minutes_since(start: float) -> float:

@@ -46,7 +46,8 @@ class Block(Region):
     """An allocation, which ends with the last tensor that lies in it.
 
     As in torch, the stream that was current when it was made may have it again at once; another
-    one's work must be over by then for that stream, or be told by `record_stream`.
+    one's work must be over by then for that stream, or be told by `record_stream`. And another one
+    must wait for what that stream was at when it was made: the memory may have been used for that.
     """
 
     def __init__(self, card: Card, size: int) -> None:
@@ -54,6 +55,7 @@ class Block(Region):
         super().__init__(f"{size} bytes on {card.device}")
         card.allocate(size)
         self._card, self.size, self._home = card, size, card.stream
+        self.inherit(self._home, size)
         self.recorded: set[Stream] = set()
 
     def __del__(self) -> None:

@@ -108,6 +108,10 @@ class Region:
         self.what = what
         self._accesses: list[tuple] = []  # (stream, tick, first byte, end, writes, line)
 
+    def inherit(self, stream: Stream, size: int) -> None:
+        """What a stream has launched so far may still work on what was here before."""
+        self._accesses = [(stream, stream.ticks, 0, size, True, "what had this memory before")]
+
     def touch(self, stream: Stream | None, span: tuple[int, int], *, writes: bool) -> None:
         """Report a race with an earlier access; a stream's access is remembered for later ones.
 

@@ -14,7 +14,15 @@ from device.tensors import EVERYWHERE, OnCard, look
 
 CAPABILITY = (9, 0)
 NAME = "Simulated GPU"
-_current = 0
+
+
+class _Current(threading.local):
+    """The current card, which every thread has for itself."""
+
+    index = 0
+
+
+_CURRENT = _Current()
 
 
 def install(*, cards: int, total_bytes: int) -> None:
@@ -46,21 +54,19 @@ def card(device=None) -> Card:
 @contextlib.contextmanager
 def _stream(stream: Stream | None):
     """Stands in for torch.cuda.stream."""
-    global _current
     if stream is None:
         yield
         return
-    owner, before = card(stream.device), _current
-    outer, owner.stream, _current = owner.stream, stream, stream.device.index
+    owner, before = card(stream.device), _CURRENT.index
+    outer, owner.stream, _CURRENT.index = owner.stream, stream, stream.device.index
     try:
         yield
     finally:
-        owner.stream, _current = outer, before
+        owner.stream, _CURRENT.index = outer, before
 
 
 def _set_device(device) -> None:
-    global _current
-    _current = numbered(device).index
+    _CURRENT.index = numbered(device).index
 
 
 def _synchronize(device=None) -> None:
@@ -124,7 +130,7 @@ REPLACED = {
     "is_initialized": lambda: True,
     "is_available": lambda: True,
     "device_count": lambda: len(CARDS),
-    "current_device": lambda: _current,
+    "current_device": lambda: _CURRENT.index,
     "set_device": _set_device,
     "get_device_properties": _properties,
     "get_device_name": lambda device=None: NAME,

@@ -1,4 +1,4 @@
-"""What is set aside for decoding, against what it takes of a card at real sizes."""
+"""Decoding on a card: the pictures of a CPU, and what it takes against what is set aside."""
 
 import comfy.sd
 import pytest
@@ -29,3 +29,28 @@ def test_decoding_takes_what_is_set_aside(monkeypatch, kind, dim, least):
     taken = CARDS[0].peak_bytes - before
     set_aside = decoder.device_bytes - vae.patcher.model_size()
     assert least <= taken / set_aside <= 0.95
+
+
+def test_a_film_has_the_pictures_of_a_cpu_and_holds_one_scene():
+    """A scene that comes back is seen again; out of memory the cache goes to host memory."""
+    card, piece = CARDS[1], host.part("scenes").Piece
+    pieces = (piece(0, 0), piece(3, 1), piece(5, 0))
+    latents = torch.randn(1, 16, 7, 4, 4, generator=torch.Generator().manual_seed(1))
+
+    def pictures(device: str, fails_at: int | None = None) -> tuple[torch.Tensor, list[int]]:
+        decoder = host.part("host.film.decode").VideoDecoder(host.vae(device), latents, pieces)
+        decoder.load()
+        images, held, before = [], [], card.used_bytes
+        for index, part in enumerate(latents.split([1, 2, 2, 2], 2)):
+            card.fails_at = fails_at if index == 1 else None
+            images += decoder.push(part)
+            held.append(card.used_bytes - before)
+        return torch.cat(images, 1), held
+
+    expected, _ = pictures("cpu")
+    subject, held = pictures("cuda:1")
+    spilled, held_spilled = pictures("cuda:1", fails_at=40)
+    assert torch.equal(subject, expected) and torch.equal(spilled, expected)
+    assert held[0] <= held[3] <= held[1]
+    assert held_spilled == [held[0], 0, 0, 0]
+    assert CARDS[0].allocations == 0

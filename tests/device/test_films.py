@@ -5,6 +5,7 @@ import tiny
 import torch
 from device import host
 from device.cards import CARDS, RUNTIME
+from device.test_steering import BLUE, RED, words
 
 SHOTS, FRAMES = 10, 3
 FRAME_ANGLES = 4 * 64 * 4 * 4  # bytes: 4 tokens, half a head, a matrix of 2 x 2 in float32
@@ -80,6 +81,24 @@ def test_nothing_on_the_card_grows_from_chunk_to_chunk(where, inputs):
     passes = -(-len(used) // chunks)  # the last chunk is not remembered
     early, late = (used[chunk * passes : (chunk + 1) * passes] for chunk in (8, 12))
     assert early == late and len(late) == passes > 1
+
+
+def test_a_moment_holds_its_frame_and_nothing_beside():
+    """Not the chunk that it was in, as a view of that would."""
+    seen, model = [], host.remembering(host.model(), reservoir_frames=120).clone()
+
+    def call(network, arguments: dict):
+        session = arguments["c"]["transformer_options"]["relax_forcing"].session
+        pairs = [p for m in session._moments.values() for at in m.values() for p in at.values()]
+        tensors = [tensor for pair in pairs for tensor in pair]
+        blocks = {tensor.block: tensor.block.size for tensor in tensors}
+        seen.append((sum(tensor.nbytes for tensor in tensors), sum(blocks.values())))
+        return network(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model.set_model_unet_function_wrapper(call)
+    host.sample(model, positive=words(f"[0s] {RED}\n[2.2s cut @1s] {BLUE}"), length=69)
+    assert seen[-1][0] > 0
+    assert all(own == held for own, held in seen)
 
 
 def test_words_that_change_cost_next_to_nothing():

@@ -76,6 +76,14 @@ def test_what_no_longer_fits_is_left_out_by_name(gpu):
     assert sum(gpu.MINUTES.values()) < 6
 
 
+def test_the_last_program_finds_torchs_cuda_graphs(gpu):
+    """Torch has them for the thread that imports them first, and a new one has none."""
+    from torch._inductor.cudagraph_trees import get_container
+
+    clocks = [gpu.TurnClock() for _ in range(2)]
+    gpu.in_turns({clocks[0]: list, clocks[1]: lambda: get_container(0)})
+
+
 def test_one_program_that_fails_lets_the_others_end(gpu):
     ended = []
 

@@ -78,6 +78,19 @@ def test_a_copy_that_does_not_wait_for_what_it_copies(monkeypatch):
     assert "a read beside the write" in found()
 
 
+def test_a_fetch_into_memory_that_is_still_in_use(plant, monkeypatch):
+    transfer = host.part("memory.transfer").Transfer
+    fetch = transfer.fetch
+
+    def at_once(self, sources):
+        with monkeypatch.context() as patch:
+            patch.setattr(Stream, "wait_stream", lambda self, stream: None)
+            return fetch(self, sources)
+
+    plant("memory.transfer", "Transfer.fetch", at_once)
+    assert "a write beside the write of what had this memory before" in found()
+
+
 def test_an_event_that_is_recorded_before_the_copy(plant):
     """Whoever waits for it waits for nothing."""
     transfer = host.part("memory.transfer").Transfer

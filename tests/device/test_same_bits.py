@@ -2,6 +2,7 @@
 
 import functools
 
+import latent_preview
 import pytest
 import torch
 from alone import EachAlone
@@ -82,6 +83,51 @@ def test_the_second_card_does_all_itself(expected, where):
     regime = "stream, batch, cfg"
     assert not other_bits(latents(regime, "cuda:1", where), expected(regime))
     assert CARDS[0].allocations == 0
+
+
+def test_a_video_that_is_decoded_on_another_card_beside_sampling(expected):
+    subject = host.stream(host.remembering(host.model()), host.vae("cuda:1"), length=45)
+    assert not other_bits(subject, expected("stream"))
+    assert CARDS[1].allocations > 100
+
+
+def test_a_card_on_which_model_and_decoder_take_turns(expected, monkeypatch):
+    """The model comes back as a whole for every chunk."""
+    model, decoder = host.remembering(host.model()).clone(), host.part("host.film.decoders")
+    decode, sampling, decoding = decoder.WanDecoder.decode, [], []
+
+    def call(network, arguments: dict):
+        sampling.append(model.loaded_size())
+        return network(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    def watched(self, latents):
+        decoding.append(model.loaded_size())
+        return decode(self, latents)
+
+    model.set_model_unet_function_wrapper(call)
+    monkeypatch.setattr(decoder.WanDecoder, "decode", watched)
+    monkeypatch.setattr(host.part("host.film.decode"), "needed_bytes", lambda *_: 1 << 30)
+    CARDS[0].total_bytes = host.room_beside(model.model_size() + (1 << 20))
+    subject = host.stream(model, host.vae(), length=45)
+    assert not other_bits(subject, expected("stream"))
+    assert min(decoding) < min(sampling) == model.model_size()
+
+
+def test_previews_of_a_long_video_lie_in_host_memory(monkeypatch):
+    """They show what those on the card do: the whole video, with what it begins with."""
+    sampler, shown = host.part("host.sampling.sampler"), []
+
+    class Animated:
+        def decode_latent_to_preview_image(self, preview_format, x0):
+            shown.append((x0.device.type, x0.cpu().clone()))
+
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: Animated())
+    for limit in (sampler.PREVIEW_BYTES_ON_DEVICE, 0):
+        monkeypatch.setattr(sampler, "PREVIEW_BYTES_ON_DEVICE", limit)
+        latents.__wrapped__("prefix", "cuda:0", "cpu")
+    on_card, in_host = shown[: len(shown) // 2], shown[len(shown) // 2 :]
+    assert ({kind for kind, _ in on_card}, {kind for kind, _ in in_host}) == ({"cuda"}, {"cpu"})
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(on_card, in_host, strict=True))
 
 
 @pytest.mark.parametrize("where", ["gpu", "cpu"])

@@ -62,6 +62,19 @@ def test_what_another_stream_makes_must_be_waited_for(wait):
     assert bool(races()) != wait
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_another_stream_must_wait_for_what_had_the_memory_before(wait):
+    side, here = Stream(), torch.cuda.current_stream()
+    on_card(4) + 1
+    given = torch.empty(4, device="cuda")
+    if wait:
+        side.wait_stream(here)
+    with torch.cuda.stream(side):
+        given.fill_(1.0)
+    here.wait_stream(side)
+    assert bool(races()) != wait
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_what_another_stream_reads_is_not_given_back_unless_it_is_told(recorded):
     side, source = Stream(), on_card(4)
