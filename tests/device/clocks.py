@@ -112,6 +112,10 @@ class Region:
         """What a stream has launched so far may still work on what was here before."""
         self._accesses = [(stream, stream.ticks, 0, size, True, "what had this memory before")]
 
+    def begin(self) -> None:
+        """Nothing was here before."""
+        self._accesses = []
+
     def touch(self, stream: Stream | None, span: tuple[int, int], *, writes: bool) -> None:
         """Report a race with an earlier access; a stream's access is remembered for later ones.
 

@@ -56,7 +56,7 @@ def without_float64_and_fp8(monkeypatch):
     return refused
 
 
-@pytest.mark.parametrize("regime", ["fp8, batch", "cfg", "stream"])
+@pytest.mark.parametrize("regime", ["fp8, batch", "prefix, cfg", "stream"])
 def test_without_streams_and_pinned_memory_the_bits_are_the_same(without_streams, regime):
     LEDGER.clear()
     subject = latents.__wrapped__(regime, "cuda:0", "cpu")

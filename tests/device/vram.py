@@ -17,6 +17,13 @@ import torch
 ADDRESSES = itertools.count(1 << 40, 1 << 20)  # in a space of their own, which no tensor has
 
 
+def mapped(size: int, device: torch.device) -> torch.Tensor:
+    """Memory that the driver gives, not torch's allocator: no stream has worked on it."""
+    memory = torch.empty(size, dtype=torch.uint8, device=device)
+    memory.block.begin()
+    return memory
+
+
 class WeightSpace:
     """Address space for the weights of a model, with pages that come when they are needed."""
 
@@ -39,7 +46,7 @@ class WeightSpace:
             if self.loaded_size() + size > self.resident_bytes:
                 WeightSpace.refused += 1
                 return None
-            self._pages[address] = torch.empty(size, dtype=torch.uint8, device=self._device)
+            self._pages[address] = mapped(size, self._device)
         return address, id(self._pages[address])
 
     def page(self, address: int, size: int) -> torch.Tensor:
@@ -59,15 +66,14 @@ class CastSpace:
     """A buffer on the card through which weights pass that are not resident."""
 
     def __init__(self, max_size: int, device: int) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8, device=torch.device("cuda", device))
+        self._memory = mapped(0, torch.device("cuda", device))
 
     def size(self) -> int:
         return self._memory.nbytes
 
     def get(self, size: int, offset: int = 0) -> tuple:
         if self.size() < size + offset:
-            device = self._memory.device
-            self._memory = torch.empty(2 * (size + offset), dtype=torch.uint8, device=device)
+            self._memory = mapped(2 * (size + offset), self._memory.device)
         return self, offset, size
 
     def page(self, address: int, size: int) -> torch.Tensor:
