@@ -155,6 +155,23 @@ def test_a_slot_that_is_fetched_while_it_is_still_filled(plant):
     assert "pinned memory: a read beside the write" in found()
 
 
+@pytest.mark.parametrize("planted", [True, False])
+def test_a_bank_that_grows_before_all_that_was_sent_is_there(plant, planted):
+    """Its content is copied by the host."""
+    if planted:
+        plant("memory.transfer", "Transfer.settle", lambda self: None)
+    transfer = host.part("memory.transfer").Transfer(torch.device("cuda", 0))
+    bank = host.part("memory.bank").Bank(layers=1, capacity_frames=1, transfer=transfer)
+    bank.keep([0])
+    bank.store(
+        0, {0: (torch.ones(1, 4, 1, 8, device="cuda"), torch.ones(1, 4, 1, 8, device="cuda"))}
+    )
+    bank.grow(2)
+    bank.keep([0, 1])
+    assert bank.slot(0) != bank.slot(1)
+    assert any("pinned memory: a read beside the write" in r for r in LEDGER.races) == planted
+
+
 @pytest.mark.parametrize("where", ["gpu", "cpu"])
 def test_a_slot_that_is_filled_before_what_was_in_it_is_read(plant, where):
     commit = host.part("memory.recall").Memory.commit

@@ -64,8 +64,9 @@ def made(text: str, where: str, **wishes) -> tuple[torch.Tensor, str, int, int]:
         ({"transition": "blend"}, 0),
         ({"remember_seconds": 0.5}, 1),
         ({"transition": "keep", "start_seconds": 3.7}, 0),
+        ({"transition": "recache"}, 0),
     ],
-    ids=["keep", "blend", "moment", "no cut"],
+    ids=["keep", "blend", "moment", "no cut", "recache"],
 )
 def test_other_words_cost_a_card_no_pass_and_no_byte_more_than_their_text(where, wish, more):
     text = f"[0s] {RED}\n[3.7s cut] {BLUE}"
