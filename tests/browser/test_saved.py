@@ -71,9 +71,14 @@ def test_the_workflow_of_a_saved_video_is_opened_and_is_the_one_that_made_it(fro
         assert "open its workflow" not in node["inputs"]
         front_end.page.get_by_role("button", name="refresh", exact=True).click()
         front_end.page.wait_for_function(CHOSEN, arg=saved.name)
-        front_end.page.get_by_role("button", name="open its workflow", exact=True).click()
+        button = front_end.page.get_by_role("button", name="open its workflow", exact=True)
+        button.click()
         if opened:
             front_end.page.wait_for_function("app.graph.nodes.length > 3")
             assert front_end.page.evaluate(PROMPT) == opened
         else:
             front_end.wait_for_text(f"The workflow of {saved.name} is not saved with it")
+    front_end.page.route("**/relax_forcing/graph", lambda route: route.abort())
+    button.click()
+    front_end.wait_for_text("The workflow was not opened: ")
+    front_end.page.unroute("**/relax_forcing/graph")

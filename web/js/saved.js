@@ -3,6 +3,10 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
+function warn(detail) {
+  app.extensionManager.toast.add({ severity: "warn", summary: "Relax Forcing", detail });
+}
+
 async function open(rollout) {
   const reply = await api.fetchApi("/relax_forcing/graph", {
     method: "POST",
@@ -12,8 +16,7 @@ async function open(rollout) {
   const { error, prompt, workflow } = await reply.json();
   const name = rollout.replace(/^[└ ]+/, "").split("  ")[0];
   if (error) {
-    const warning = { severity: "warn", summary: "Relax Forcing", detail: error };
-    app.extensionManager.toast.add(warning);
+    warn(error);
   } else if (workflow) {
     await app.loadGraphData(workflow, true, true, name);
   } else {
@@ -26,7 +29,8 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass != "RelaxForcingSaved") return;
     const chosen = () => node.widgets.find(({ name }) => name == "rollout").value;
-    const press = () => open(chosen());
+    const failed = ({ message }) => warn(`The workflow was not opened: ${message}`);
+    const press = () => open(chosen()).catch(failed);
     const button = node.addWidget("button", "open its workflow", null, press, { serialize: false });
     button.serialize = false;
   },
