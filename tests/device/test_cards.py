@@ -106,3 +106,28 @@ def test_no_more_is_on_its_way_to_host_memory_than_is_reserved(monkeypatch, dtyp
     host.sample(model, **inputs)
     (budget,) = told
     assert 0.5 * budget.costs.crossing_bytes <= max(held) <= budget.costs.crossing_bytes
+
+
+@pytest.mark.parametrize(
+    ("node", "settings", "read_frames"),
+    [
+        ("RelaxForcingMemory", tiny.MEMORY | {"reservoir_frames": 60, "rope": "absolute"}, 7),
+        ("RelaxForcingWindowMemory", {"sink_frames": 0, "window_frames": 18}, 21),
+    ],
+    ids=["absolute", "window"],
+)
+def test_angles_of_times_that_change_take_what_is_set_aside(node, settings, read_frames):
+    model, held = tiny.node(node, model=host.model(), **settings)[0].clone(), []
+
+    def call(network, arguments: dict):
+        ropes = arguments["c"]["transformer_options"]["relax_forcing"].session._ropes.values()
+        held.append(sum(a.nbytes for rope in ropes for a in rope._angles.values()))
+        return network(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model.set_model_unet_function_wrapper(call)
+    host.sample(model, length=12 * 20 - 3)
+    rope = settings.get("rope", "hybrid")
+    aside = host.part("host.model.positions").angle_bytes(
+        4, 128, read_frames=read_frames, rope=rope
+    )
+    assert 0.75 * aside < max(held) <= aside

@@ -6,13 +6,17 @@ from comfy.ldm.flux.math import apply_rope1
 from comfy.ldm.wan.model import WanModel
 from torch import Tensor
 
+from ...policies.base import RopeMode
+
 MOST_FRAMES = 64  # whose angles are kept, 1.6 MB each at 832x480
 USUAL_FRAMES = 12  # as many are in hybrid positions, once memory is full
 
 
-def angle_bytes(tokens: int, head_dim: int) -> int:
-    """What angles take beside a rollout, for frames of so many tokens."""
-    return USUAL_FRAMES * tokens * head_dim * 2 * torch.float32.itemsize  # two by two for a pair
+def angle_bytes(tokens: int, head_dim: int, *, read_frames: int, rope: RopeMode) -> int:
+    """What angles take beside a rollout that reads so many frames of so many tokens."""
+    few = rope == "hybrid" and read_frames <= USUAL_FRAMES
+    frames = USUAL_FRAMES if few else MOST_FRAMES
+    return frames * tokens * head_dim * 2 * torch.float32.itemsize  # two by two for a pair
 
 
 class TimeRope:
@@ -33,7 +37,7 @@ class TimeRope:
     def rotate(self, keys: Tensor, times: tuple[int, ...]) -> None:
         """Rotate keys `[B, frames * tokens, heads, head_dim]` in place, each frame to its time."""
         if times not in self._angles:
-            if sum(map(len, self._angles)) > MOST_FRAMES:
+            if sum(map(len, self._angles)) + len(times) > MOST_FRAMES:
                 self._angles.clear()
             self._angles[times] = torch.cat([self._angle(time, keys) for time in times], dim=1)
         angles, in_place = self._angles[times], getattr(comfy.quant_ops.ck, "apply_rope1_", None)

@@ -131,7 +131,12 @@ def make_budget(  # noqa: PLR0913  (all by name, all of one size)
         storage=storage,
         weights_bytes=model.model_size(),
         matrix_bytes=max(weight.nbytes for weight in network_of(model).blocks.parameters()),
-        chunk_bytes=angle_bytes(shape.tokens, shape.head_dim)
+        chunk_bytes=angle_bytes(
+            shape.tokens,
+            shape.head_dim,
+            read_frames=max(plan.buffer_frames for plan in storyboard.plans),
+            rope=storyboard.policy.rope,
+        )
         + rows * text_bytes(network_of(model), text_tokens, shape.element_bytes)
         + int(
             model.model.memory_required(
