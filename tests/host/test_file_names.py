@@ -1,6 +1,7 @@
 """Names of videos: filled in, refused before anything is sampled; files that are gone, or held."""
 
 import asyncio
+import copy
 import errno
 import os
 import re
@@ -50,6 +51,16 @@ class Sampled:
         return {"samples": tiny_vae.latents(2)}, tiny_vae.vae(), text
 
 
+class SampledTwice(Sampled):
+    """A node of several runs: what follows is executed once for each latent."""
+
+    OUTPUT_IS_LIST = (True, False, False)
+
+    def give(self, text=""):
+        latents, *others = super().give(text)
+        return [latents, latents], *others
+
+
 class Host:
     """The host's own validation and executor, with its caches."""
 
@@ -84,7 +95,8 @@ class Host:
 
 @pytest.fixture
 def host(monkeypatch):
-    mapping = tiny.pack() | {"Sampled": Sampled, "SaveVideo": SaveVideo}
+    mapping = tiny.pack() | {"Sampled": Sampled, "SampledTwice": SampledTwice}
+    mapping["SaveVideo"] = SaveVideo
     for name, node in mapping.items():
         monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, node)
     monkeypatch.setattr(Sampled, "calls", [])
@@ -318,6 +330,17 @@ def test_an_unchanged_queue_makes_a_video_anew_whose_file_is_gone(host, folder, 
     assert host.run(decode("x")) == shown
     assert files(folder) == before
     assert sorted(Sampled.calls) == ["", "x"]  # nothing was sampled again
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_each_video_of_a_list_is_made_anew_once_its_file_is_gone(host, folder, lost):
+    prompt = decode("x")
+    prompt["1"]["class_type"] = "SampledTwice"
+    made = host.run(copy.deepcopy(prompt))["3"]
+    (folder / made[lost]["filename"]).unlink()
+    again = host.run(copy.deepcopy(prompt))["3"]
+    assert len(again) == 2 and {file["filename"] for file in again} <= {*files(folder)}
+    assert host.run(copy.deepcopy(prompt))["3"] == again
 
 
 def test_what_follows_gets_the_new_file(host, folder):

@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfy_api.latest import InputImpl, io
+from comfy_execution.utils import get_executing_context
 
 from ...film.fragments import PARTIAL
 from ..notice import note
@@ -48,8 +49,11 @@ for _name, _read in (vars(InputImpl.VideoFromFile) | vars(MadeVideo)).items():
 
 @dataclass(frozen=True)
 class _Made:
-    """What a node has made last: each file with its size and time, and how often it was remade."""
+    """What a node has made last, and in which run: each file with its size and time, and how often
+    it was remade.
+    """
 
+    run: str
     files: tuple[tuple[Path, tuple[int, int] | None], ...]
     remade: int
 
@@ -59,9 +63,17 @@ _made: dict[str, _Made] = {}  # by node id; the host keeps the videos of nodes t
 
 def made_videos(files: Sequence[Path], hidden: io.HiddenHolder | None) -> list[MadeVideo]:
     """The videos in finished files; what is to be said of them is said on the node."""
-    remade = times_remade(hidden)
     if node_id := hidden and hidden.unique_id:
-        _made[node_id] = _Made(tuple((file, _state(file)) for file in files), remade)
+        where = get_executing_context()
+        made = _Made(
+            where.prompt_id if where else "",
+            tuple((file, _state(file)) for file in files),
+            times_remade(hidden),
+        )
+        before = _made.get(node_id)
+        if before and before.run == made.run != "":  # given a list, it is executed for each of it
+            made = replace(before, files=(*before.files, *made.files))
+        _made[node_id] = made
     for file in files:
         if file.name.endswith(PARTIAL):
             note(
