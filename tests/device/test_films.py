@@ -83,8 +83,11 @@ def test_nothing_on_the_card_grows_from_chunk_to_chunk(where, inputs):
     assert early == late and len(late) == passes > 1
 
 
-def test_a_moment_holds_its_frame_and_nothing_beside():
-    """Not the chunk that it was in, as a view of that would."""
+def test_a_moment_holds_its_frame_and_nothing_beside(monkeypatch):
+    """Not the chunk that it was in, as a view of that would; as many bytes as are set aside."""
+    reserve, told = host.part("host.room.reserve"), []
+    check = reserve.check_budget
+    monkeypatch.setattr(reserve, "check_budget", lambda b: (told.append(b), check(b)))
     seen, model = [], host.remembering(host.model(), reservoir_frames=120).clone()
 
     def call(network, arguments: dict):
@@ -97,7 +100,9 @@ def test_a_moment_holds_its_frame_and_nothing_beside():
 
     model.set_model_unet_function_wrapper(call)
     host.sample(model, positive=words(f"[0s] {RED}\n[2.2s cut @1s] {BLUE}"), length=69)
-    assert seen[-1][0] > 0
+    (budget,) = told
+    aside = budget.costs.buffer_bytes - max(scene.buffer_bytes for scene in budget.scenes)
+    assert seen[-1][0] == aside > 0
     assert all(own == held for own, held in seen)
 
 
