@@ -33,6 +33,9 @@ def test_new_words_come_into_the_node_unless_somebody_typed_there(front_end, ser
     assert "] a purple star" in answer["text"]
     again = direct(server, "a [green] star", transition="cut")
     wait_for_text(front_end, again["text"])
+    for command, text in (("Undo", answer["text"]), ("Redo", again["text"])):
+        front_end.page.evaluate(f"app.extensionManager.command.execute('Comfy.{command}')")
+        wait_for_text(front_end, text)
 
     front_end.page.evaluate("() => {" + SCHEDULE + "text.value = 'typed'}")
     direct(server, "a white star")

@@ -18,7 +18,9 @@ app.registerExtension({
       const node = find(node_id);
       const widget = node?.widgets?.find(({ name }) => name == "text");
       if (node?.type == SCHEDULE && had.get(key).has(widget?.value)) {
+        app.canvas.emitBeforeChange(); // a step of its own for undo and redo
         widget.value = text;
+        app.canvas.emitAfterChange();
         app.canvas.setDirty(true, true);
       }
     });
