@@ -21,6 +21,7 @@ import comfy.ldm.wan.model
 import comfy.model_management
 import comfy.ops
 import comfy.patcher_extension
+import comfy.sampler_helpers
 import comfy.sd
 import comfy.weight_adapter.bypass
 import pytest
@@ -424,6 +425,13 @@ def test_a_number_that_is_set_on_a_layer_past_the_patcher_counts(monkeypatch):
     monkeypatch.setattr(model().model.diffusion_model.blocks[1].norm1, "eps", 0.5)
     after = model_fingerprints(model())
     assert [part for part, made in before.items() if after[part] != made] == ["model"]
+
+
+def test_new_ids_of_the_host_do_not_count():
+    """As in prompts that a node such as PerpNeg keeps in the model."""
+    one, same = (comfy.sampler_helpers.convert_cond(tiny.conditioning(1)) for _ in range(2))
+    assert one[0]["uuid"] != same[0]["uuid"]
+    assert fingerprint(one) == fingerprint(same)
 
 
 def test_what_a_function_sets_itself_does_not_count():

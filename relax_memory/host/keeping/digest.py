@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import PurePath
+from uuid import UUID
 
 import numpy
 import torch
@@ -44,6 +45,7 @@ SETTINGS = {  # the rest of these is where a run is or was
         (frame.strength, frame.start_percent, frame.guarantee_steps) for frame in group.keyframes
     ],
     BypassForwardHook: lambda hook: (hook.adapter, hook.multiplier),
+    UUID: lambda _: (),  # the host gives prompts new ones each time
     property: lambda made: (made.fget, made.fset),
     staticmethod: lambda made: (made.__func__,),
     classmethod: lambda made: (made.__func__,),
