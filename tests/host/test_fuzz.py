@@ -41,13 +41,18 @@ def test_a_slice_of_the_cases_has_no_fault(kind):
 def test_a_gate_that_is_open_is_seen_as_silent_differences_and_failures(monkeypatch):
     """Without what refuses, the same cases have faults: the judge does not let everything pass.
 
-    Which nodes are drawn depends on the host: what fails may do so in any words but a sentence.
+    Which nodes are drawn depends on the host and on what it has run before, so as many are drawn as
+    it takes: what fails may do so in any words but a sentence.
     """
     for module in ("request", "gates.guider"):
         open_gate = tiny.part(f"host.{module}")
         monkeypatch.setattr(open_gate, "check_conditioning", lambda *_, **__: [])
-    kinds = {rollouts.conditioning(case).kind for case in range(30)}
-    assert SILENT in kinds and kinds & {CRASH, JARGON}
+    kinds = set()
+    for case in range(150):
+        kinds.add(rollouts.conditioning(case).kind)
+        if SILENT in kinds and kinds & {CRASH, JARGON}:
+            return
+    pytest.fail(f"only {sorted(kinds)}")
 
 
 def test_the_judge_tells_jargon_from_a_sentence():
