@@ -127,7 +127,7 @@ def test_help_pages_and_what_is_named_here_come_to_the_browser():
     tiny.pack()
     assert host_nodes.EXTENSION_WEB_DIRS[ROOT.name] == str(ROOT / "web")
     scripts = {path.stem for path in ROOT.glob("web/**/*.js")}
-    assert scripts == {"directed", "saved", "settings"}
+    assert scripts == {"directed", "last_words", "nodes", "saved", "settings"}
 
 
 @pytest.mark.parametrize("node_id", CONTRACT)
