@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-KILLS, CHUNKS = 2, 60
+KILLS, CHUNKS = 2, 40
 CHUNK_SECONDS, SECONDS_TO_LOAD = 0.2, 2  # about
 LOADER = {"weight_dtype": "default", "checkpoint_key": "auto", "shift": 5.0}
 MEMORY = {
