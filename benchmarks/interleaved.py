@@ -65,17 +65,21 @@ class TurnClock(common.ChunkClock):
 def in_turns(programs: dict[TurnClock, Callable[[], None]]) -> None:
     """Run programs chunk by chunk in turns, so that a noisy machine cannot tilt a comparison.
 
-    The last one runs in the thread that calls: torch finds CUDA graphs in that alone.
+    Each has a thread of its own, so that all allocate alike; on a GPU the last runs in the thread
+    that calls, since torch finds CUDA graphs in that alone.
 
     Raises:
         Exception: what ended one of them; the others have been run to their ends.
     """
-    *others, (own, last) = programs.items()
-    for clock, program in others:
-        threading.Thread(target=clock.run, args=(program,), daemon=True).start()
+    runs = [(clock.run, program) for clock, program in programs.items()]
+    here = runs.pop() if common.DEVICE.type == "cuda" else None
+    for run, program in runs:
+        threading.Thread(target=run, args=(program,), daemon=True).start()
     turns = threading.Thread(target=_take_turns, args=(tuple(programs),), daemon=True)
     turns.start()
-    own.run(last)
+    if here:
+        run, program = here
+        run(program)
     turns.join()
     for clock in programs:
         if clock.error:
